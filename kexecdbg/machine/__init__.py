@@ -1,0 +1,1 @@
+"""A stopped machine: register values and physical memory, wherever they come from."""

@@ -1,0 +1,116 @@
+"""Physical memory of a stopped machine, and the file that QEMU shares its RAM in."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Protocol
+
+from kexecdbg.errors import EnvironmentProblem, MemoryUnreadableError, TargetError
+from kexecdbg.machine.memory_map import MemoryMap, RegionKind
+
+
+class WritablePhysicalMemory(Protocol):
+    """Physical memory that can also be written; writing into a guest is only done when the user asked for it."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Exactly ``size`` bytes; raises MemoryUnreadableError, never returns zeros for a hole."""
+        ...
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write ``data``; raises MemoryUnreadableError for a hole, a device or ROM, TargetError if it did not take."""
+        ...
+
+
+class SharedRamFile:
+    """Guest RAM mapped from the file of a ``memory-backend-file,share=on``: memory speed, no privileges.
+
+    Memory that the file does not hold (flash, ROM) is read through ``fallback``.
+    """
+
+    def __init__(
+        self, path: Path, block_name: str, memory_map: MemoryMap, fallback: WritablePhysicalMemory
+    ) -> None:
+        self.path = path
+        self._regions = tuple(
+            region
+            for region in memory_map.regions
+            if region.kind is RegionKind.RAM and region.name == block_name
+        )
+        if not self._regions:
+            raise EnvironmentProblem(f"{path}: the machine has no RAM block called {block_name}")
+        self._fallback = fallback
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except OSError as error:
+            raise EnvironmentProblem(f"{path}: cannot map guest RAM: {error.strerror}") from error
+        try:
+            size = os.fstat(descriptor).st_size
+            if size < max(region.backing_offset + region.end - region.start for region in self._regions):
+                raise EnvironmentProblem(f"{path}: {size} bytes, smaller than the machine's RAM")
+            self._map = mmap.mmap(descriptor, size, mmap.MAP_SHARED)
+        finally:
+            os.close(descriptor)
+
+    def _offset(self, address: int, size: int) -> int | None:
+        for region in self._regions:
+            if region.start <= address and address + size <= region.end:
+                return address - region.start + region.backing_offset
+        return None
+
+    def read(self, address: int, size: int) -> bytes:
+        """Exactly ``size`` bytes at the physical address; MemoryUnreadableError as the fallback raises it."""
+        offset = self._offset(address, size)
+        if offset is None:
+            return self._fallback.read(address, size)
+        return self._map[offset : offset + size]
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write into the live guest's RAM."""
+        offset = self._offset(address, len(data))
+        if offset is None:
+            self._fallback.write(address, data)
+            return
+        self._map[offset : offset + len(data)] = data
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self._map.close()
+
+
+class BytesMemory:
+    """Physical memory given as bytes by start address: lab images, tests, values pasted out of a mail."""
+
+    def __init__(self, contents: dict[int, bytes]) -> None:
+        self._contents = {start: bytearray(data) for start, data in contents.items()}
+
+    def _locate(self, address: int, size: int) -> tuple[bytearray, int]:
+        for start, data in self._contents.items():
+            if start <= address and address + size <= start + len(data):
+                return data, address - start
+        raise MemoryUnreadableError(address, size, "not part of what was given")
+
+    def read(self, address: int, size: int) -> bytes:
+        """Exactly ``size`` bytes; MemoryUnreadableError outside what was given."""
+        data, offset = self._locate(address, size)
+        return bytes(data[offset : offset + size])
+
+    def write(self, address: int, data: bytes) -> None:
+        """Replace bytes of what was given."""
+        target, offset = self._locate(address, len(data))
+        target[offset : offset + len(data)] = data
+
+
+def write_and_verify(memory: WritablePhysicalMemory, address: int, data: bytes) -> None:
+    """Write ``data`` at the physical ``address`` and read it back.
+
+    Raises:
+        TargetError: it reads back differently (QEMU's stub answers OK to writes that it drops).
+    """
+    memory.write(address, data)
+    found = memory.read(address, len(data))
+    if found != data:
+        raise TargetError(
+            f"write of {data.hex()} to physical {address:#x} did not take: it reads back {found.hex()}"
+        )

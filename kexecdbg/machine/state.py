@@ -1,0 +1,50 @@
+"""The registers of one CPU, as they are or as they will be after a pending write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.errors import RegisterUnknownError
+
+
+@dataclass(frozen=True)
+class CpuState:
+    """Register values of one CPU by canonical Arm name (``SCTLR_EL2``, ``X0``, ``SP``, ``PC``, ``PSTATE``).
+
+    A register that cannot be read is unknown (``get`` gives ``None``), never 0. Values are unsigned 64-bit integers;
+    PSTATE has the layout of SPSR_ELx.
+
+    Attributes:
+        source: where values come from: a dict, or an object that reads them on demand.
+        assumed: values that replace the source's: a pending write, or what the user gave with ``--assume``.
+    """
+
+    source: RegisterValues
+    assumed: Mapping[str, int] = field(default_factory=dict)
+
+    def get(self, name: str, /) -> int | None:
+        """The value of ``name``, or ``None`` when it is unknown."""
+        if name in self.assumed:
+            return self.assumed[name]
+        return self.source.get(name)
+
+    def require(self, name: str, needed_for: str) -> int:
+        """The value of ``name``.
+
+        Raises:
+            RegisterUnknownError: it is unknown; the message names ``needed_for`` and the remedy.
+        """
+        value = self.get(name)
+        if value is None:
+            raise RegisterUnknownError(name, needed_for)
+        return value
+
+    def with_values(self, values: Mapping[str, int]) -> CpuState:
+        """The state as it will be once ``values`` have been written."""
+        return CpuState(self.source, {**self.assumed, **values})
+
+    def assumed_names(self) -> Iterator[str]:
+        """Names of the registers whose value does not come from the machine."""
+        return iter(self.assumed)

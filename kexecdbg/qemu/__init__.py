@@ -1,0 +1,1 @@
+"""QEMU: starting it, its monitor, and reading what it prints."""

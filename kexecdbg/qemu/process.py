@@ -1,0 +1,273 @@
+"""One QEMU process: RAM in a shared file, gdbstub and monitor on private sockets, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kexecdbg.errors import EnvironmentProblem, TargetError
+from kexecdbg.qemu import supervisor
+
+_ROOM_FOR_RAM = 256 << 20
+"""Bytes that must be free where the RAM file goes: guests of ours touch far less; the file is sparse."""
+
+
+def qemu_program() -> str:
+    """The QEMU to run: ``KEXECDBG_QEMU`` (a program) when set, else ``qemu-system-aarch64`` on the path.
+
+    Raises:
+        EnvironmentProblem: there is none; the message says what to install.
+    """
+    wanted = os.environ.get("KEXECDBG_QEMU", "qemu-system-aarch64")
+    found = shutil.which(wanted)
+    if found is None:
+        raise EnvironmentProblem(f"{wanted}: not found; install it (Debian: apt-get install qemu-system-arm)")
+    return found
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """What to emulate.
+
+    Attributes:
+        cpu: QEMU's CPU model, for instance ``cortex-a57`` (no VHE) or ``max``.
+        ram_mib: RAM in MiB, from 0x40000000 up.
+        machine: further properties of the ``virt`` machine.
+        arguments: further QEMU arguments (loader devices).
+    """
+
+    cpu: str = "cortex-a57"
+    ram_mib: int = 8192
+    machine: str = "virtualization=on"
+    arguments: tuple[str, ...] = field(default=())
+
+
+class Console:
+    """What the guest prints on its serial port, collected as it comes."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._received = bytearray()
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._collect, name="console", daemon=True)
+        self._thread.start()
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                data = self._connection.recv(65536)
+            except OSError:
+                data = b""
+            with self._changed:
+                self._received += data
+                self._closed = not data
+                self._changed.notify_all()
+                if self._closed:
+                    return
+
+    @property
+    def text(self) -> str:
+        """Everything printed so far; bytes that are not UTF-8 are replaced."""
+        with self._changed:
+            return self._received.decode(errors="replace")
+
+    def wait_for(self, pattern: str, seconds: float) -> re.Match[str]:
+        """The first match of the regular expression ``pattern`` in the console's text.
+
+        Raises:
+            TargetError: it did not come within ``seconds``, or QEMU ended before; the message quotes the last line.
+        """
+        expression = re.compile(pattern)
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._closed or expression.search(self._received.decode(errors="replace")), seconds)
+            text = self._received.decode(errors="replace")
+        match = expression.search(text)
+        if match:
+            return match
+        last = text.strip().splitlines()[-1:] or ["nothing"]
+        how = "QEMU ended" if done else f"waited {seconds:g} s"
+        raise TargetError(f"the guest's console never showed {pattern!r}: {how}; its last line: {last[0]}")
+
+    def close(self) -> None:
+        """Stop collecting."""
+        try:
+            self._connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # already disconnected: QEMU ended first
+        self._thread.join()
+        self._connection.close()
+
+
+class QemuProcess:
+    """A QEMU with the ``virt`` machine, stopped before its first instruction (use as a context manager).
+
+    >>> with QemuProcess(MachineOptions(cpu="cortex-a57")) as qemu:          # doctest: +SKIP
+    ...     print(qemu.gdb_socket, qemu.monitor("info version"))
+
+    Attributes:
+        directory: private directory (mode 0700) with the RAM file, the gdbstub's socket and QEMU's log.
+        gdb_socket: path of the gdbstub's unix socket.
+        ram_file: path of the file that holds the guest's RAM, shared.
+        console: what the guest prints.
+    """
+
+    def __init__(self, options: MachineOptions) -> None:
+        program = qemu_program()
+        self.directory = Path(tempfile.mkdtemp(prefix="kexecdbg-", dir=_directory_for_ram()))
+        self.gdb_socket = self.directory / "gdb.sock"
+        self.ram_file = self.directory / "ram"
+        self._exit_status: int | None = None
+        self._qmp: Any = None
+        qmp_ours, qmp_theirs = socket.socketpair()
+        console_ours, console_theirs = socket.socketpair()
+        gdb_listener = socket.socket(socket.AF_UNIX)
+        try:
+            gdb_listener.bind(str(self.gdb_socket))
+            gdb_listener.listen(1)
+            theirs = (qmp_theirs, console_theirs, gdb_listener)
+            self._supervisor = self._start(program, options, [part.fileno() for part in theirs])
+        except BaseException:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            raise
+        finally:
+            for part in (qmp_theirs, console_theirs, gdb_listener):
+                part.close()
+        self._qmp_socket = qmp_ours
+        self.console = Console(console_ours)
+        self.pid = self._await_pid()
+
+    def _start(
+        self, program: str, options: MachineOptions, descriptors: Sequence[int]
+    ) -> subprocess.Popen[bytes]:
+        qmp, console, gdb = descriptors
+        command = [
+            program,
+            "-machine", f"virt,memory-backend=ram,{options.machine}",
+            "-cpu", options.cpu,
+            "-m", f"{options.ram_mib}M",
+            "-object", f"memory-backend-file,id=ram,size={options.ram_mib}M,mem-path={self.ram_file},share=on",
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
+            "-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control",
+            "-chardev", f"socket,id=console,fd={console}", "-serial", "chardev:console",
+            "-chardev", f"socket,id=gdb,fd={gdb},server=on,wait=off", "-gdb", "chardev:gdb",
+            *options.arguments,
+        ]  # fmt: skip
+        fds = ",".join(str(number) for number in descriptors)
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", supervisor.__file__, str(self.directory), fds, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
+
+    def _await_pid(self) -> int:
+        assert self._supervisor.stdout is not None
+        word, _, number = self._supervisor.stdout.readline().decode().partition(" ")
+        if word == "pid":
+            return int(number)
+        log = self.log()
+        self.close()
+        raise EnvironmentProblem(f"QEMU did not start: {log or 'no message'}")
+
+    def log(self) -> str:
+        """What QEMU itself printed (its errors), on one line."""
+        try:
+            return "; ".join((self.directory / "qemu.log").read_text(errors="replace").split("\n")).strip("; ")
+        except FileNotFoundError:
+            return ""
+
+    def _connection(self) -> Any:
+        if self._qmp is None:
+            # Imported late: asyncio costs 60 ms, and a debug session may never need the monitor.
+            from qemu.qmp import QMPError
+            from qemu.qmp.legacy import QEMUMonitorProtocol
+
+            qmp = QEMUMonitorProtocol(self._qmp_socket)
+            try:
+                qmp.connect()
+            except (QMPError, OSError, EOFError) as error:
+                raise EnvironmentProblem(f"QEMU did not start: {self.log() or error}") from error
+            self._qmp = qmp
+        return self._qmp
+
+    def command(self, name: str, arguments: dict[str, object] | None = None) -> Any:
+        """Run a QMP command and return its ``return`` member.
+
+        Raises:
+            TargetError: QEMU answered with an error, or has ended.
+        """
+        from qemu.qmp import QMPError
+
+        try:
+            reply = self._connection().cmd_obj({"execute": name, "arguments": arguments or {}})
+        except (QMPError, OSError, EOFError) as error:
+            raise TargetError(f"QMP command {name} failed: {error}; QEMU says: {self.log() or 'nothing'}") from error
+        if "error" in reply:
+            raise TargetError(f"QMP command {name} {arguments}: {reply['error']['desc']}")
+        return reply["return"]
+
+    def monitor(self, line: str) -> str:
+        """The answer of the human monitor to ``line``."""
+        return str(self.command("human-monitor-command", {"command-line": line}))
+
+    def wait_exit(self, seconds: float) -> int:
+        """QEMU's exit status, waiting at most ``seconds`` for it.
+
+        Raises:
+            TargetError: it still runs.
+        """
+        if self._exit_status is None:
+            assert self._supervisor.stdout is not None
+            timer = threading.Timer(seconds, self._supervisor.terminate)
+            timer.start()
+            line = self._supervisor.stdout.readline().decode()
+            timer.cancel()
+            if not line.startswith("exit "):
+                raise TargetError(f"QEMU still ran after {seconds:g} s; it was ended")
+            self._exit_status = int(line.split()[1])
+        return self._exit_status
+
+    def close(self) -> None:
+        """End QEMU and remove the private directory; harmless when it has ended already."""
+        if self._qmp is not None:
+            qmp, self._qmp = self._qmp, None
+            qmp.close()
+        if self._supervisor.stdin and not self._supervisor.stdin.closed:
+            self._supervisor.stdin.close()
+        self._supervisor.wait()
+        if self._supervisor.stdout:
+            self._supervisor.stdout.close()
+        self.console.close()
+        self._qmp_socket.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> QemuProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _directory_for_ram() -> str:
+    """Where to put the RAM file: /dev/shm when it is writable and has room, else the temporary directory."""
+    shm = "/dev/shm"
+    if os.access(shm, os.W_OK | os.X_OK):
+        status = os.statvfs(shm)
+        if status.f_bavail * status.f_frsize >= _ROOM_FOR_RAM:
+            return shm
+    return tempfile.gettempdir()
