@@ -1,0 +1,78 @@
+"""Assembles and links the lab guest (qemu-scripts/guest) and looks into the result."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from kexecdbg.errors import EnvironmentProblem
+from kexecdbg.resources import data_root
+
+_PREFIX = "aarch64-linux-gnu-"
+
+
+@dataclass(frozen=True)
+class GuestProgram:
+    """A linked program of the lab guest.
+
+    Attributes:
+        elf: the ELF file, with symbols for GDB.
+        entry: address of the first instruction.
+        segments: contents by load address.
+        symbols: addresses by name.
+    """
+
+    elf: bytes
+    entry: int
+    segments: Mapping[int, bytes]
+    symbols: Mapping[str, int]
+
+
+def build_program(name: str, addresses: Mapping[str, int]) -> GuestProgram:
+    """Assemble ``qemu-scripts/guest/NAME.s`` and link it by ``NAME.ld``.
+
+    ``addresses`` gives the value of each symbol that the linker script leaves open.
+
+    Raises:
+        EnvironmentProblem: the cross binutils are missing, or refuse the source.
+    """
+    source = data_root() / "qemu-scripts" / "guest"
+    with tempfile.TemporaryDirectory(prefix="kexecdbg-") as directory:
+        object_file, elf_file = Path(directory, f"{name}.o"), Path(directory, f"{name}.elf")
+        _run("as", "-o", str(object_file), str(source / f"{name}.s"))
+        definitions = [f"--defsym={symbol}={value:#x}" for symbol, value in addresses.items()]
+        _run(
+            "ld", "-nostdlib", "--no-warn-rwx-segments", "-z", "max-page-size=4096", *definitions,
+            "-T", str(source / f"{name}.ld"), "-o", str(elf_file), str(object_file),
+        )  # fmt: skip
+        return _load(elf_file)
+
+
+def _run(tool: str, *arguments: str) -> None:
+    program = shutil.which(_PREFIX + tool)
+    if program is None:
+        raise EnvironmentProblem(
+            f"{_PREFIX}{tool}: not found; install it (Debian: apt-get install binutils-aarch64-linux-gnu)"
+        )
+    result = subprocess.run([program, *arguments], capture_output=True, text=True)
+    if result.returncode:
+        raise EnvironmentProblem(f"{_PREFIX}{tool} failed: {result.stderr.strip()}")
+
+
+def _load(path: Path) -> GuestProgram:
+    with path.open("rb") as stream:
+        elf = ELFFile(stream)
+        segments = {
+            segment["p_paddr"]: segment.data() for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"
+        }
+        table = elf.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        symbols = {symbol.name: symbol["st_value"] for symbol in table.iter_symbols() if symbol.name}
+        return GuestProgram(path.read_bytes(), elf["e_entry"], segments, symbols)
