@@ -1,0 +1,398 @@
+"""The translation of one virtual address, level by level, with the bit that decides each right.
+
+Pseudocode ``AArch64.FullTranslate``, ``AArch64.S1Translate``. The order of the checks is the architecture's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kexecdbg.arm64.bits import bit, bits, mask
+from kexecdbg.arm64.descent import Descent, WalkLevel, descend
+from kexecdbg.arm64.descriptors import (
+    CONTIGUOUS_BIT,
+    GP_BIT,
+    NV1_NAMES,
+    ONE_RANGE_NAMES,
+    TWO_RANGE_NAMES,
+    BitNames,
+    DescriptorKind,
+)
+from kexecdbg.arm64.faults import Access, Cause, CauseKind, Fault, FaultKind
+from kexecdbg.arm64.features import has_feature
+from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
+from kexecdbg.arm64.memory_types import (
+    DEVICE_NGNRNE,
+    NORMAL_NON_CACHEABLE,
+    NORMAL_WRITE_BACK,
+    NORMAL_WRITE_THROUGH,
+    MemoryType,
+    Shareability,
+    effective_shareability,
+    memory_type_of_mair_byte,
+)
+from kexecdbg.arm64.permissions import NV1_LAYOUT, decide
+from kexecdbg.arm64.regimes import (
+    HCR_DC,
+    HCR_DCT,
+    PSTATE_PAN,
+    SCTLR_I,
+    Regime,
+    hcr_for_el1,
+    mmu_enabled,
+    needed,
+)
+from kexecdbg.arm64.rights import Right, Rights, allowed, denied, explain
+from kexecdbg.arm64.translation import FeatureGuesses, Stage1, stage1_of
+
+__all__ = ["DescriptorKind", "Right", "Rights", "SelectiveFault", "Walk", "WalkLevel", "walk"]
+
+_RANGE_SELECT_BIT = 55
+_FETCH = frozenset({Access.FETCH})
+_EVERY_ACCESS = frozenset(Access)
+
+
+@dataclass(frozen=True)
+class SelectiveFault:
+    """A fault before the walk that only some accesses take: E0PD, or a tagged address with TBID.
+
+    Attributes:
+        fault: the fault.
+        accesses: the accesses that take it.
+        privileged_too: false when only EL0 takes it.
+    """
+
+    fault: Fault
+    accesses: frozenset[Access]
+    privileged_too: bool
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The translation of ``va`` in ``regime``.
+
+    Attributes:
+        va: the address as it was asked for.
+        regime: the stage 1 regime.
+        enabled: whether stage 1 is on; if not, the output address is the input address.
+        levels: stage 1 descriptors in the order they were read.
+        pa: physical address that ``va`` translates to, or ``None`` when every access faults or it is unknown.
+        page_size: bytes that the leaf maps (of the smaller leaf with two stages), or ``None`` without a leaf.
+        leaf_level: level of the stage 1 leaf, or ``None``.
+        privileged: rights at the regime's own exception level.
+        user: rights of EL0, or ``None`` in a regime without EL0.
+        memory_type: of data accesses; ``None`` when there is no leaf or MAIR_ELx is unknown.
+        fetch_type: of instruction fetches; differs from ``memory_type`` only when stage 1 is off.
+        shareability: as it takes effect; ``None`` without a leaf.
+        fault: a fault that every access takes.
+        selective_faults: faults that only some accesses take, before the walk.
+        guarded: the GP bit: indirect branches need a landing pad (FEAT_BTI).
+        contiguous: the leaf's Contiguous bit.
+        warnings: what is legal but may differ between CPUs.
+        ipa: output of stage 1, when stage 2 is on.
+        assumptions: what was assumed because a register is unknown, one sentence each.
+    """
+
+    va: int
+    regime: Regime
+    enabled: bool
+    levels: tuple[WalkLevel, ...]
+    pa: int | None
+    page_size: int | None
+    leaf_level: int | None
+    privileged: Rights
+    user: Rights | None
+    memory_type: MemoryType | None = None
+    fetch_type: MemoryType | None = None
+    shareability: Shareability | None = None
+    fault: Fault | None = None
+    selective_faults: tuple[SelectiveFault, ...] = ()
+    guarded: bool = False
+    contiguous: bool = False
+    warnings: tuple[Cause, ...] = ()
+    ipa: int | None = None
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the outcome is unknown because table memory could not be read."""
+        return self.fault is not None and self.fault.kind is FaultKind.UNKNOWN
+
+    def fault_for(self, access: Access, privileged: bool = True) -> Fault | None:
+        """The fault that ``access`` takes, or ``None`` if it succeeds (or the regime has no EL0 to ask about)."""
+        for selective in self.selective_faults:
+            if access in selective.accesses and (selective.privileged_too or not privileged):
+                return selective.fault
+        if self.fault is not None:
+            return self.fault
+        rights = self.privileged if privileged else self.user
+        if rights is None or rights.of(access).allowed:
+            return None
+        cause = rights.of(access).causes[0]
+        level = self.leaf_level if self.leaf_level is not None else 0
+        return Fault(FaultKind.PERMISSION, level, cause)
+
+    @property
+    def debugger_hides(self) -> tuple[str, ...]:
+        """What a debugger's own read of ``va`` does not show, because it does not check it: one clause each."""
+        hidden: list[str] = []
+        if self.fault is not None and self.fault.kind is FaultKind.ACCESS_FLAG:
+            hidden.append(f"every access faults: {self.fault.cause.text}")
+        hidden += [f"{selective.fault.text}: {selective.fault.cause.text}" for selective in self.selective_faults]
+        if self.pa is not None:
+            for name, right in (
+                ("not readable", self.privileged.read),
+                ("not writable", self.privileged.write),
+                ("not executable", self.privileged.execute),
+            ):
+                if not right.allowed:
+                    hidden.append(f"{name}: {right.because}")
+        return tuple(hidden)
+
+
+def walk(
+    registers: RegisterValues, memory: PhysicalMemory, va: int, *, regime: Regime, pan: bool | None = None
+) -> Walk:
+    """Translate ``va`` as a CPU with these registers and this memory does in ``regime``.
+
+    Args:
+        registers: values by canonical name; ID registers that are unknown are listed in the result's assumptions.
+        memory: physical memory, for the tables.
+        va: virtual address, 64 bits, with its tag if it has one.
+        regime: the stage 1 translation regime; see :func:`kexecdbg.arm64.regimes.regime_of`.
+        pan: PSTATE.PAN for privileged data accesses; ``None`` takes it from PSTATE.
+
+    Raises:
+        RegisterUnknownError: a register that decides the result is unknown.
+        ArchitectureError: 128-bit descriptors (FEAT_D128) are in use.
+    """
+    va &= mask(64)
+    if not mmu_enabled(regime, registers):
+        return _stage1_off(registers, va, regime)
+    upper = regime.facts.two_ranges and bool(bit(va, _RANGE_SELECT_BIT))
+    stage1 = stage1_of(registers, regime, upper=upper)
+    selective, early = _faults_before_walk(stage1, va)
+    if early is not None:
+        descent = Descent((), early)
+    else:
+        descent = descend(stage1.table, stage1.base, stage1.ttbr, va, memory, bit_names(stage1))
+    leaf = descent.leaf
+    if descent.fault is not None or leaf is None:
+        assert descent.fault is not None
+        return _faulting(stage1, va, descent, selective)
+    return _translated(registers, memory, stage1, va, descent.levels, leaf, selective, pan)
+
+
+def bit_names(stage1: Stage1) -> BitNames:
+    """The names of descriptor bits in this range."""
+    if stage1.rules.layout is NV1_LAYOUT:
+        return NV1_NAMES
+    return TWO_RANGE_NAMES if stage1.regime.facts.two_ranges else ONE_RANGE_NAMES
+
+
+def _faults_before_walk(stage1: Stage1, va: int) -> tuple[tuple[SelectiveFault, ...], Fault | None]:
+    """Checks on registers and the address alone: faults of some accesses, and a fault of every access."""
+
+    def fault(cause: Cause) -> Fault:
+        return Fault(FaultKind.TRANSLATION, 0, cause)
+
+    if stage1.problem is not None:
+        return (), fault(stage1.problem)
+    selective: list[SelectiveFault] = []
+    out_of_range = _range_cause(stage1, va, stage1.tbi)
+    if out_of_range is not None:
+        return (), fault(out_of_range)
+    fetch_out_of_range = _range_cause(stage1, va, stage1.tbi_fetch)
+    if fetch_out_of_range is not None:
+        selective.append(SelectiveFault(fault(fetch_out_of_range), _FETCH, privileged_too=True))
+    number = int(stage1.upper)
+    tcr = stage1.regime.facts.tcr
+    if stage1.e0pd:
+        text = f"{tcr}.E0PD{number} is set: EL0 has no access through {stage1.ttbr}"
+        cause = Cause(CauseKind.E0PD, text, register=tcr, field=f"E0PD{number}")
+        selective.append(SelectiveFault(fault(cause), _EVERY_ACCESS, privileged_too=False))
+    if stage1.epd:
+        text = f"{tcr}.EPD{number} is set: walks of {stage1.ttbr} are disabled"
+        return tuple(selective), fault(Cause(CauseKind.EPD, text, register=tcr, field=f"EPD{number}"))
+    return tuple(selective), None
+
+
+def _range_cause(stage1: Stage1, va: int, top_byte_ignored: bool) -> Cause | None:
+    """Why ``va`` lies outside the range of TxSZ, or ``None``."""
+    top, input_bits = 55 if top_byte_ignored else 63, stage1.table.input_bits
+    wanted = mask(top - input_bits + 1) if stage1.upper else 0
+    if bits(va, top, input_bits) == wanted:
+        return None
+    field = "T1SZ" if stage1.upper else "T0SZ"
+    state = "set" if stage1.upper else "clear"
+    tcr = stage1.regime.facts.tcr
+    text = f"bits [{top}:{input_bits}] of {va:#x} are not all {state}, as {tcr}.{field} = {64 - input_bits} requires"
+    return Cause(CauseKind.VA_OUT_OF_RANGE, text, register=tcr, field=field)
+
+
+def _faulting(stage1: Stage1, va: int, descent: Descent, selective: tuple[SelectiveFault, ...]) -> Walk:
+    assert descent.fault is not None
+    leaf = descent.leaf
+    none = denied(descent.fault.cause)
+    return Walk(
+        va=va,
+        regime=stage1.regime,
+        enabled=True,
+        levels=descent.levels,
+        pa=None,
+        page_size=None,
+        leaf_level=leaf.level if leaf else None,
+        privileged=none,
+        user=none if stage1.regime.facts.two_ranges else None,
+        fault=descent.fault,
+        selective_faults=selective,
+        warnings=stage1.warnings,
+        assumptions=stage1.assumptions,
+    )
+
+
+def _translated(
+    registers: RegisterValues,
+    memory: PhysicalMemory,
+    stage1: Stage1,
+    va: int,
+    levels: tuple[WalkLevel, ...],
+    leaf: WalkLevel,
+    selective: tuple[SelectiveFault, ...],
+    pan: bool | None,
+) -> Walk:
+    descriptor, output = leaf.descriptor, leaf.output
+    assert descriptor is not None and output is not None
+    privileged, user = _rights(registers, stage1, levels, pan)
+    privileged, user = _with_selective(privileged, user, selective)
+    memory_type = leaf_memory_type(stage1, descriptor)
+    shareability = leaf_shareability(stage1, descriptor, memory_type)
+    contiguous = stage1.contiguous_bit and bool(bit(descriptor, CONTIGUOUS_BIT))
+    page_size = 1 << stage1.table.shift(leaf.level)
+    return Walk(
+        va=va,
+        regime=stage1.regime,
+        enabled=True,
+        levels=levels,
+        pa=output | (va & (page_size - 1)),
+        page_size=page_size,
+        leaf_level=leaf.level,
+        privileged=privileged,
+        user=user,
+        memory_type=memory_type,
+        fetch_type=memory_type,
+        shareability=shareability,
+        selective_faults=selective,
+        guarded=bool(bit(descriptor, GP_BIT)),
+        contiguous=contiguous and stage1.table.contiguous_entries(leaf.level) > 1,
+        warnings=stage1.warnings,
+        assumptions=stage1.assumptions,
+    )
+
+
+def _rights(
+    registers: RegisterValues, stage1: Stage1, levels: tuple[WalkLevel, ...], pan: bool | None
+) -> tuple[Rights, Rights | None]:
+    leaf = levels[-1].descriptor
+    assert leaf is not None
+    table_bits = 0
+    for step in levels[:-1]:
+        table_bits |= step.descriptor or 0
+    decision = decide(stage1.rules, leaf, table_bits, pan=bool(pan))
+    if pan is None:
+        with_pan = decide(stage1.rules, leaf, table_bits, pan=True)
+        # PSTATE is asked for only when it decides.
+        if with_pan != decision and _pan(registers, stage1.regime):
+            decision = with_pan
+    return explain(stage1, levels, decision)
+
+
+def _pan(registers: RegisterValues, regime: Regime) -> bool:
+    if has_feature(registers, "FEAT_PAN") is False:
+        return False
+    return bool(bit(needed(registers, "PSTATE", f"PAN in the {regime.value} regime"), PSTATE_PAN))
+
+
+def _with_selective(
+    privileged: Rights, user: Rights | None, selective: tuple[SelectiveFault, ...]
+) -> tuple[Rights, Rights | None]:
+    """Deny what a fault before the walk denies."""
+    for item in selective:
+        right = Right(False, (item.fault.cause,))
+        if item.accesses == _EVERY_ACCESS:
+            user = None if user is None else denied(item.fault.cause)
+        else:
+            privileged = replace(privileged, execute=right)
+            user = None if user is None else replace(user, execute=right)
+    return privileged, user
+
+
+def leaf_memory_type(stage1: Stage1, descriptor: int) -> MemoryType | None:
+    """The stage 1 memory type of a leaf, as SCTLR_ELx.C lets it be; ``None`` when MAIR_ELx is unknown."""
+    if stage1.mair is None:
+        return None
+    index = bits(descriptor, 4, 2) | (bit(descriptor, 59) << 3 if stage1.attr_index_bits == 4 else 0)
+    memory_type = memory_type_of_mair_byte(stage1.mair[index])
+    if memory_type.is_cacheable and not stage1.cacheable:
+        return NORMAL_NON_CACHEABLE
+    return memory_type
+
+
+def leaf_shareability(stage1: Stage1, descriptor: int, memory_type: MemoryType | None) -> Shareability | None:
+    """The shareability of a leaf as it takes effect; with DS = 1 it comes from TCR.SHn."""
+    raw = stage1.shareability if stage1.table.ds else Shareability(bits(descriptor, 9, 8))
+    return raw if memory_type is None else effective_shareability(memory_type, raw)
+
+
+def _stage1_off(registers: RegisterValues, va: int, regime: Regime) -> Walk:
+    """Stage 1 off: output address is input address (pseudocode ``AArch64.S1DisabledOutput``)."""
+    guesses = FeatureGuesses(registers)
+    physical_bits = guesses.physical_bits()
+    facts = regime.facts
+    tag_matters = bits(va, 55, physical_bits) == 0 and bits(va, 63, 56) != 0
+    top = 55 if tag_matters and _tag_ignored_when_off(registers, va, regime) else 63
+    if bits(va, top, physical_bits) != 0:
+        text = f"stage 1 is off and {va:#x} is beyond the {physical_bits}-bit physical address size"
+        fault = Fault(FaultKind.ADDRESS_SIZE, 0, Cause(CauseKind.MMU_OFF_SIZE, text))
+        rights, pa = denied(fault.cause), None
+    else:
+        fault, pa = None, va & mask(56)
+        rights = allowed(f"stage 1 of the {regime.value} regime is off")
+    memory_type, fetch_type, shareability = _types_when_off(registers, regime)
+    return Walk(
+        va=va,
+        regime=regime,
+        enabled=False,
+        levels=(),
+        pa=pa,
+        page_size=None,
+        leaf_level=None,
+        privileged=rights,
+        user=rights if facts.two_ranges else None,
+        memory_type=None if fault else memory_type,
+        fetch_type=None if fault else fetch_type,
+        shareability=None if fault else shareability,
+        fault=fault,
+        assumptions=guesses.assumptions,
+    )
+
+
+def _tag_ignored_when_off(registers: RegisterValues, va: int, regime: Regime) -> bool:
+    """Whether TCR.TBI drops the top byte; TBI acts with stage 1 off too."""
+    facts = regime.facts
+    tcr = needed(registers, facts.tcr, f"whether the top byte of {va:#x} is ignored")
+    fields = facts.tcr_layout.ranges[bit(va, _RANGE_SELECT_BIT) if facts.two_ranges else 0]
+    return bool(bit(tcr, fields.tbi))
+
+
+def _types_when_off(registers: RegisterValues, regime: Regime) -> tuple[MemoryType, MemoryType, Shareability]:
+    """Memory type of data and of fetches, and shareability of data, when stage 1 is off."""
+    facts = regime.facts
+    if regime is Regime.EL1_0:
+        hcr = hcr_for_el1(registers, "the memory type with stage 1 off")
+        if bit(hcr, HCR_DC):
+            default = replace(NORMAL_WRITE_BACK, tagged=bool(bit(hcr, HCR_DCT)))
+            return default, default, Shareability.NONE
+    sctlr = needed(registers, facts.sctlr, "the memory type of instruction fetches")
+    fetch = NORMAL_WRITE_THROUGH if bit(sctlr, SCTLR_I) else NORMAL_NON_CACHEABLE
+    return DEVICE_NGNRNE, fetch, Shareability.OUTER
