@@ -1,0 +1,50 @@
+"""M05: the exception vectors cannot be fetched after the write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kexecdbg.arm64.faults import FaultKind
+from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.rule import Rule
+from kexecdbg.checks.situation import Situation
+
+
+def _check(situation: Situation) -> Iterator[Finding]:
+    fault = situation.vector_fault
+    if fault is None or fault.kind is FaultKind.UNKNOWN:
+        return
+    will_be_taken = situation.fetch_fault is not None
+    vbar = situation.regime.facts.vbar
+    consequence = (
+        "so the exception faults on its own vector, for ever; the second one overwrites the first syndrome"
+        if will_be_taken
+        else "so the first exception, whatever it is, will spin there and destroy its own syndrome"
+    )
+    yield Finding(
+        "M05",
+        Severity.FATAL if will_be_taken else Severity.HAZARD,
+        f"The vectors cannot be fetched: {situation.vector:#x} ({vbar} + {situation.vector & 0x7FF:#x}) takes a "
+        f"{fault.text.replace(',', ' at')} ({fault.cause.text}), {consequence}.",
+        {
+            "register": vbar,
+            "vector": situation.vector,
+            "fault": fault.text,
+            "address": fault.cause.address,
+            "level": fault.cause.level,
+            "bit": fault.cause.bit,
+        },
+    )
+
+
+RULE = Rule(
+    "M05",
+    "The exception vectors are out of reach",
+    "The first fault after the switch is fetched from VBAR_ELx through the new tables. Where they do not map the vectors "
+    "executable, the vector fetch faults, and so on for ever: silence, and ESR, FAR and ELR of the first fault are gone.",
+    (
+        "Arm ARM D1.3.4 (exception entry)",
+        "Linux [RFC v2 0/8] 20190731153857.4045-1-pasha.tatashin@soleen.com; p1c0 issue 78",
+    ),
+    _check,
+)

@@ -1,0 +1,48 @@
+"""M14: a descriptor on the path has the wrong type bits for its level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kexecdbg.arm64.faults import CauseKind
+from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.repairs import change_descriptor
+from kexecdbg.checks.rule import Rule
+from kexecdbg.checks.situation import Situation
+
+_TYPE_BIT = 0b10
+_ENDS_ON_WRONG_TYPE = frozenset(
+    {CauseKind.RESERVED_DESCRIPTOR, CauseKind.ACCESS_FLAG, CauseKind.ILLEGAL_BLOCK, CauseKind.OUTPUT_SIZE}
+)
+
+
+def _check(situation: Situation) -> Iterator[Finding]:
+    fault = situation.fetch_fault
+    if fault is None or fault.cause.kind not in _ENDS_ON_WRONG_TYPE or not situation.fetch.levels:
+        return
+    last = situation.fetch.levels[-1]
+    if last.descriptor is None or last.descriptor & 0b11 != 0b01:
+        return
+    kind = "page" if last.level == 3 else "table"
+    repair = change_descriptor(situation, fault.cause, set_bits=_TYPE_BIT, what=f"sets bit 1: type {kind}")
+    if repair is None and last.level != 3:
+        return
+    yield Finding(
+        "M14",
+        Severity.FATAL,
+        f"The level {last.level} descriptor of the next fetch, {situation.next_pc:#x}, has type bits 0b01, "
+        + ("reserved at level 3" if last.level == 3 else "a block, but it points to a table")
+        + f": {fault.text}.",
+        {"address": last.address, "level": last.level, "descriptor": last.descriptor, "bit": 1},
+        repair,
+    )
+
+
+RULE = Rule(
+    "M14",
+    "Wrong type bits in a descriptor",
+    "Bits 1:0 are 0b11 for a table (levels -1 to 2) and for a page (level 3), 0b01 for a block. A page with 0b01 is "
+    "reserved and faults; a table descriptor with 0b01 is taken for a block.",
+    ("Arm ARM D8.3.1 (VMSAv8-64 descriptor formats)", "U-Boot 90351547cee"),
+    _check,
+)

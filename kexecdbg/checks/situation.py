@@ -1,0 +1,173 @@
+"""The moment that is judged: the machine as it will be right after the write that switches the MMU on."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from kexecdbg.arm64.bits import bit
+from kexecdbg.arm64.faults import Access, Fault
+from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction, decode_instruction
+from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
+from kexecdbg.arm64.walk import Walk, walk
+from kexecdbg.checks.enable_site import pending_write
+from kexecdbg.errors import MemoryUnreadableError, UsageError
+from kexecdbg.machine.state import CpuState
+
+_VECTOR_SP_EL0 = 0x000
+_VECTOR_SP_ELX = 0x200
+_MAX_ADDRESS = (1 << 64) - 1
+
+
+class OverlayMemory:
+    """Physical memory with some 64-bit words replaced: what a walk would see after a repair."""
+
+    def __init__(self, memory: PhysicalMemory, words: Mapping[int, int]) -> None:
+        self._memory = memory
+        self._words = words
+
+    def read(self, address: int, size: int) -> bytes:
+        """As the memory below, with the replaced words in place; ``size`` bytes."""
+        data = bytearray(self._memory.read(address, size))
+        for word_address, value in self._words.items():
+            if address <= word_address and word_address + 8 <= address + size:
+                struct.pack_into("<Q", data, word_address - address, value)
+        return bytes(data)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The state before and after the write at ``site``, and memory.
+
+    Attributes:
+        before: the state now.
+        after: the state once the write has been made.
+        memory: physical memory.
+        site: address of the write (the PC now), or of the next instruction when the write is only assumed.
+        next_pc: first address that is fetched after the write.
+    """
+
+    before: CpuState
+    after: CpuState
+    memory: PhysicalMemory
+    site: int
+    next_pc: int
+
+    @cached_property
+    def el(self) -> int:
+        """Exception level of the code."""
+        return current_el(self.before)
+
+    @cached_property
+    def regime(self) -> Regime:
+        """The translation regime the next fetch is made in."""
+        return regime_of(self.el, self.after)
+
+    @cached_property
+    def fetch(self) -> Walk:
+        """Translation of the next instruction, after the write."""
+        return self.walk(self.next_pc)
+
+    @cached_property
+    def fetch_fault(self) -> Fault | None:
+        """The fault of the next fetch."""
+        return self.fetch.fault_for(Access.FETCH)
+
+    @cached_property
+    def vector(self) -> int:
+        """Address of the vector that a synchronous exception from this EL to the same EL takes."""
+        base = self.after.require(self.regime.facts.vbar, "where an exception goes")
+        uses_sp_elx = bit(self.after.require("PSTATE", "which vector an exception takes"), 0)
+        return ((base & ~0x7FF) + (_VECTOR_SP_ELX if uses_sp_elx else _VECTOR_SP_EL0)) & _MAX_ADDRESS
+
+    @cached_property
+    def vector_fetch(self) -> Walk:
+        """Translation of the exception vector, after the write."""
+        return self.walk(self.vector)
+
+    @cached_property
+    def vector_fault(self) -> Fault | None:
+        """The fault of a fetch from the exception vector."""
+        return self.vector_fetch.fault_for(Access.FETCH)
+
+    def walk(
+        self, va: int, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None
+    ) -> Walk:
+        """Translate ``va`` in the state after the write, with further ``registers`` and memory ``words`` replaced."""
+        state = self.after.with_values(registers) if registers else self.after
+        memory = OverlayMemory(self.memory, words) if words else self.memory
+        return walk(state, memory, va, regime=self.regime)
+
+    def cures_fetch(
+        self, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None
+    ) -> bool:
+        """Whether the next fetch would get the intended instruction with these replacements."""
+        result = self.walk(self.next_pc, registers, words)
+        return result.fault_for(Access.FETCH) is None and self.finds_intended_code(result)
+
+    @cached_property
+    def intended_code(self) -> bytes | None:
+        """The next instructions as the code now running sees them, up to the end of its 64 bytes; ``None`` if unreadable."""
+        return self._read(read_through(self.before, self.memory, self.next_pc), 64 - self.next_pc % 64)
+
+    def finds_intended_code(self, result: Walk) -> bool:
+        """Whether the walk ``result`` of the next PC leads to the instructions that the code now running sees."""
+        if result.pa is None or self.intended_code is None:
+            return False
+        return self._read(result.pa, len(self.intended_code)) == self.intended_code
+
+    def _read(self, address: int | None, size: int) -> bytes | None:
+        try:
+            return None if address is None else self.memory.read(address, size)
+        except MemoryUnreadableError:
+            return None
+
+
+def read_through(state: CpuState, memory: PhysicalMemory, va: int) -> int | None:
+    """Physical address that the CPU in ``state`` fetches ``va`` from; ``None`` when it cannot."""
+    regime = regime_of(current_el(state), state)
+    result = walk(state, memory, va, regime=regime)
+    return result.pa if result.fault_for(Access.FETCH) is None else None
+
+
+def instruction_at(state: CpuState, memory: PhysicalMemory, va: int) -> Instruction:
+    """The instruction that the CPU in ``state`` fetches from ``va``.
+
+    Raises:
+        MemoryUnreadableError: the address does not translate, or its memory cannot be read.
+    """
+    pa = read_through(state, memory, va)
+    if pa is None:
+        raise MemoryUnreadableError(va, INSTRUCTION_SIZE, "the CPU cannot fetch this virtual address")
+    return decode_instruction(int.from_bytes(memory.read(pa, INSTRUCTION_SIZE), "little"), va)
+
+
+def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:
+    """The situation around the PC of ``state``.
+
+    Either the instruction at the PC is an ``msr`` to an SCTLR_ELx that sets M, or the user assumed an SCTLR_ELx with M
+    set: then the write counts as made and the PC is the next fetch.
+
+    Raises:
+        UsageError: neither is the case; the message says what to type.
+        RegisterUnknownError, MemoryUnreadableError: the PC or its instruction is not known.
+    """
+    pc = state.require("PC", "which instruction comes next")
+    el = current_el(state)
+    if any(name.startswith("SCTLR_") for name in state.assumed_names()):
+        return Situation(state, state, memory, site=pc, next_pc=pc)
+    instruction = instruction_at(state, memory, pc)
+    write = pending_write(instruction, state)
+    if write is not None and write.enables_mmu:
+        after = state.with_values({write.register: write.value})
+        return Situation(state, after, memory, site=pc, next_pc=pc + INSTRUCTION_SIZE)
+    regime = regime_of(el, state)
+    hint = (
+        "the MMU is already on; kexec-why explains a CPU that is stuck"
+        if mmu_enabled(regime, state)
+        else f"run kexec-step to get there, or give --assume {regime.facts.sctlr}=VALUE"
+    )
+    raise UsageError(f"{pc:#x}: {instruction.text} does not switch the MMU on; {hint}")

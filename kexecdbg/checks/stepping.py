@@ -1,0 +1,223 @@
+"""Runs to the instruction that switches the MMU on, steps over it, and compares what happens with the prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, ReachableCode, reachable_code
+from kexecdbg.arm64.regimes import Regime, current_el, regime_of
+from kexecdbg.checks.enable_site import pending_write, writes_sctlr
+from kexecdbg.checks.prediction import ExceptionRecord
+from kexecdbg.checks.situation import instruction_at, situation_at
+from kexecdbg.checks.verdict import Verdict, judge
+from kexecdbg.errors import MemoryUnreadableError, TargetError
+from kexecdbg.machine.debugger import Debugger
+from kexecdbg.machine.state import CpuState
+
+_SET_UP_WINDOW = 64
+"""How many instructions before the switch are searched for its set-up."""
+_ROUNDS = 256
+"""How many indirect branches and SCTLR writes without M are followed before giving up."""
+_LONGEST_SET_UP = 512
+"""How many instructions are stepped and recorded at most."""
+
+_SET_UP_REGISTERS = ("TTBR0", "TTBR1", "TCR", "TCR2", "MAIR", "VBAR")
+_OBSERVED = (
+    *(f"X{number}" for number in range(31)),
+    "SP",
+    "PSTATE",
+    "HCR_EL2",
+    *(
+        f"{name}_EL{el}"
+        for el in (1, 2, 3)
+        for name in ("SCTLR", "TCR", "MAIR", "TTBR0", "TTBR1", "VBAR", "ESR", "FAR", "ELR", "SPSR")
+    ),
+)
+"""Registers whose change a step shows."""
+
+
+@dataclass(frozen=True)
+class RegisterChange:
+    """A register that an instruction changed; ``old`` is ``None`` when it was not known before."""
+
+    name: str
+    old: int | None
+    new: int
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One executed instruction and what it changed."""
+
+    instruction: Instruction
+    changes: tuple[RegisterChange, ...]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the CPU did after the write.
+
+    Attributes:
+        steps: the write, the next fetch and, if asked for, one step more.
+        first: the first exception, or ``None`` when the next instruction executed.
+        then: the second exception; ``None`` when there was none or it was not looked for.
+        followed: whether a second exception was looked for.
+    """
+
+    steps: tuple[StepRecord, ...]
+    first: ExceptionRecord | None
+    then: ExceptionRecord | None
+    followed: bool
+
+    def agrees_with(self, verdict: Verdict) -> bool:
+        """Whether the CPU did what was predicted, as far as it was followed."""
+        predicted = verdict.prediction
+        if not _same(predicted.first, self.first):
+            return False
+        return not self.followed or _same(predicted.then, self.then)
+
+
+def _same(predicted: ExceptionRecord | None, observed: ExceptionRecord | None) -> bool:
+    if predicted is None or observed is None:
+        return predicted is observed
+    far_agrees = predicted.far is None or predicted.far == observed.far
+    return far_agrees and (predicted.esr, predicted.elr) == (observed.esr, observed.elr)
+
+
+def run_to_switch(
+    debugger: Debugger, on_step: Callable[[StepRecord], None] = lambda record: None, seconds: float | None = None
+) -> None:
+    """Run until the PC is at an ``msr`` to an SCTLR_ELx that sets M, found by decoding the code ahead.
+
+    From the first write of the set-up (TTBR, TCR, MAIR, VBAR) on, each instruction is stepped and given to ``on_step``.
+
+    Raises:
+        TargetError: no such instruction was reached, or the machine ended.
+    """
+    for _ in range(_ROUNDS):
+        state = debugger.state()
+        pc = state.require("PC", "which instruction comes next")
+        if _at_switch(state, debugger):
+            return
+        code = _code_ahead(state, debugger, pc)
+        switches = [instruction for instruction in code.instructions.values() if writes_sctlr(instruction)]
+        starts = {start for switch in switches if (start := _set_up_start(code, switch)) is not None}
+        stops = {switch.address for switch in switches} | starts | set(code.open_ends)
+        if not stops:
+            raise TargetError(f"{pc:#x}: no write to an SCTLR_ELx is reachable from here ({_extent(code)})")
+        if pc not in stops:
+            pc = debugger.run_to(stops, seconds)
+        if pc in starts:
+            _step_to_switch(debugger, on_step, {switch.address for switch in switches})
+        elif not _at_switch(debugger.state(), debugger):
+            debugger.step()
+    raise TargetError(f"no write that sets SCTLR_ELx.M was reached after {_ROUNDS} branches; step closer and try again")
+
+
+def _at_switch(state: CpuState, debugger: Debugger) -> bool:
+    pc = state.require("PC", "which instruction comes next")
+    try:
+        write = pending_write(instruction_at(state, debugger.memory, pc), state)
+    except MemoryUnreadableError:
+        return False
+    return write is not None and write.enables_mmu
+
+
+def _code_ahead(state: CpuState, debugger: Debugger, pc: int) -> ReachableCode:
+    def fetch(address: int) -> int:
+        return instruction_at(state, debugger.memory, address).word
+
+    return reachable_code(fetch, [pc])
+
+
+def _extent(code: ReachableCode) -> str:
+    return f"{len(code.instructions)} instructions were decoded"
+
+
+def _set_up_start(code: ReachableCode, switch: Instruction) -> int | None:
+    """Address of the first translation register write in the instructions before ``switch``."""
+    first = switch.address - _SET_UP_WINDOW * INSTRUCTION_SIZE
+    for address in range(first, switch.address, INSTRUCTION_SIZE):
+        instruction = code.instructions.get(address)
+        move = instruction.system_move if instruction else None
+        if move and move.is_write and move.register.rsplit("_EL", 1)[0] in _SET_UP_REGISTERS:
+            return address
+    return None
+
+
+def _step_to_switch(debugger: Debugger, on_step: Callable[[StepRecord], None], switches: Iterable[int]) -> None:
+    """Step and record until the PC is at one of ``switches``, or the set-up turns out to be a long way from it."""
+    ends = set(switches)
+    for _ in range(_LONGEST_SET_UP):
+        on_step(step_recorded(debugger))
+        if debugger.state().get("PC") in ends:
+            return
+
+
+def step_recorded(debugger: Debugger) -> StepRecord:
+    """Step one instruction and say what it changed."""
+    before = debugger.state()
+    pc = before.require("PC", "which instruction comes next")
+    try:
+        instruction = instruction_at(before, debugger.memory, pc)
+    except MemoryUnreadableError:
+        instruction = Instruction(pc, 0, "(cannot be fetched)", Flow.UNDEFINED)
+    old = {name: before.get(name) for name in _OBSERVED}
+    debugger.step()
+    after = debugger.state()
+    changes = []
+    for name, value in old.items():
+        new = after.get(name)
+        if new is not None and new != value:
+            changes.append(RegisterChange(name, value, new))
+    return StepRecord(instruction, tuple(changes))
+
+
+def judge_here(debugger: Debugger) -> Verdict:
+    """The verdict on the write at the PC."""
+    return judge(situation_at(debugger.state(), debugger.memory))
+
+
+def step_over_switch(debugger: Debugger, verdict: Verdict, follow: bool) -> Observation:
+    """Execute the write that ``verdict`` judged, then the next fetch, and with ``follow`` one step more.
+
+    The first syndrome is in the registers after the second step and is destroyed by the third when the vectors
+    fault too, so it is kept in the result.
+
+    Raises:
+        TargetError: the write itself did not go to the next instruction, or the machine ended.
+    """
+    steps = [step_recorded(debugger)]
+    pc = debugger.state().require("PC", "where the write went")
+    if pc != verdict.situation.next_pc:
+        raise TargetError(
+            f"the write at {verdict.situation.site:#x} itself was not executed: the PC is {pc:#x}; "
+            "it may be trapped to a higher exception level (HCR_EL2.TVM, or SCR_EL3)"
+        )
+    record, first = _step_watching_exceptions(debugger)
+    steps.append(record)
+    then = None
+    if follow and first is not None:
+        record, then = _step_watching_exceptions(debugger)
+        steps.append(record)
+    return Observation(tuple(steps), first, then, follow)
+
+
+def _step_watching_exceptions(debugger: Debugger) -> tuple[StepRecord, ExceptionRecord | None]:
+    pc = debugger.state().require("PC", "which instruction comes next")
+    record = step_recorded(debugger)
+    return record, _exception_taken(debugger.state(), pc)
+
+
+def _exception_taken(state: CpuState, interrupted: int) -> ExceptionRecord | None:
+    """The exception that has just been taken from ``interrupted``, if one has."""
+    regime: Regime = regime_of(current_el(state), state)
+    facts = regime.facts
+    pc = state.require("PC", "whether an exception was taken")
+    base = state.require(facts.vbar, "whether an exception was taken") & ~0x7FF
+    if not base <= pc < base + 0x800 or state.get(facts.elr) != interrupted:
+        return None
+    return ExceptionRecord(
+        state.require(facts.esr, "which exception was taken"), state.get(facts.far), interrupted
+    )

@@ -1,0 +1,52 @@
+"""The verdict on a situation: every rule's findings and the prediction."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.prediction import Outcome, Prediction, predict
+from kexecdbg.checks.rules import all_rules
+from kexecdbg.checks.situation import Situation
+
+_ORDER = {Severity.FATAL: 0, Severity.HAZARD: 1, Severity.NOTE: 2}
+
+
+class Judgement(enum.Enum):
+    """The verdict in one word."""
+
+    FAULTS = "faults"
+    SOUND = "sound"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known about a write before it is made.
+
+    Attributes:
+        situation: what was judged.
+        judgement: whether the CPU will fault.
+        findings: the worst first.
+        prediction: what the CPU will do.
+    """
+
+    situation: Situation
+    judgement: Judgement
+    findings: tuple[Finding, ...]
+    prediction: Prediction
+
+
+def judge(situation: Situation) -> Verdict:
+    """Apply every rule of the catalogue to ``situation`` and predict what happens."""
+    prediction = predict(situation)
+    findings = [finding for rule in all_rules() for finding in rule.check(situation)]
+    findings.sort(key=lambda finding: (_ORDER[finding.severity], finding.id))
+    if prediction.outcome is Outcome.UNKNOWN:
+        judgement = Judgement.UNKNOWN
+    elif prediction.first is not None:
+        judgement = Judgement.FAULTS
+    else:
+        judgement = Judgement.SOUND
+    return Verdict(situation, judgement, tuple(findings), prediction)
