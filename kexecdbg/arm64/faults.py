@@ -39,6 +39,8 @@ _STATUS_CODES: dict[FaultKind, tuple[int, int]] = {
     FaultKind.UNKNOWN: (0x14, 0x13),
 }
 
+_SETS_HPFAR = frozenset({FaultKind.TRANSLATION, FaultKind.ACCESS_FLAG, FaultKind.ADDRESS_SIZE})
+
 
 class CauseKind(Enum):
     """Which rule of the architecture denies an access; the value is a short label."""
@@ -60,6 +62,7 @@ class CauseKind(Enum):
     INDIRECT_PERMISSION = "permission indirection"
     INDIRECT_CONFLICT = "privileged execute with EL0 write under permission indirection"
     OVERLAY = "permission overlay"
+    NOT_DIRTY = "nDirty"
     # Descriptors.
     ACCESS_FLAG = "Access flag clear"
     INVALID_DESCRIPTOR = "invalid descriptor"
@@ -89,6 +92,12 @@ class CauseKind(Enum):
     MEMORY_TYPE_RESERVED = "reserved memory type"
     SHAREABILITY_RESERVED = "reserved shareability"
     EXECUTE_DEVICE = "executable Device memory"
+
+
+#: Causes that are a stage 2 Permission fault; every other cause of a denied right is a stage 1 one.
+STAGE2_PERMISSION_CAUSES = frozenset(
+    {CauseKind.STAGE2_NO_READ, CauseKind.STAGE2_NO_WRITE, CauseKind.STAGE2_XN, CauseKind.STAGE2_DEVICE_WALK}
+)
 
 
 @dataclass(frozen=True)
@@ -147,9 +156,9 @@ class Fault:
     def hpfar(self) -> int | None:
         """The value HPFAR_EL2 takes: IPA[55:12] in bits [47:4]. ``None`` when the fault does not set it.
 
-        A stage 2 Permission fault sets it only when it is on a stage 1 table walk (Arm ARM, HPFAR_EL2).
+        Stage 2 Permission faults and external aborts set it only on a stage 1 table walk (Arm ARM, HPFAR_EL2).
         """
-        if self.ipa is None or (self.kind is FaultKind.PERMISSION and not self.s1ptw):
+        if self.ipa is None or not (self.s1ptw or self.kind in _SETS_HPFAR):
             return None
         return (self.ipa >> 12) << 4
 

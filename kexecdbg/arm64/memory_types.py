@@ -184,3 +184,74 @@ def effective_shareability(memory_type: MemoryType, shareability: Shareability) 
     if memory_type.is_device or not memory_type.is_cacheable:
         return Shareability.OUTER
     return shareability
+
+
+def combine_stages(stage1: MemoryType, mem_attr: int, *, fwb: bool) -> MemoryType:
+    """The memory type of stage 1 memory under a stage 2 leaf.
+
+    Pseudocode ``S2CombineS1MemAttrs``, ``AArch64.S2ApplyFWBMemAttrs``.
+
+    Args:
+        stage1: the stage 1 type.
+        mem_attr: MemAttr[3:0] of the stage 2 leaf, descriptor bits [5:2].
+        fwb: HCR_EL2.FWB (FEAT_S2FWB), which gives MemAttr another meaning.
+    """
+    if fwb:
+        return _forced(stage1, mem_attr)
+    if mem_attr >> 2 == 0:
+        return _stricter_device(stage1, mem_attr & 3)
+    if stage1.inner is None or stage1.outer is None:
+        return stage1
+    inner, outer = mem_attr & 3, mem_attr >> 2
+    if inner == 0:
+        return _UNPREDICTABLE
+    return MemoryType(
+        inner=_weaker(stage1.inner, CachePolicy(inner - 1)),
+        outer=_weaker(stage1.outer, CachePolicy(outer - 1)),
+        tagged=stage1.tagged and inner == outer == 3,
+        xs=stage1.xs,
+        predictable=stage1.predictable,
+    )
+
+
+def _forced(stage1: MemoryType, mem_attr: int) -> MemoryType:
+    """Stage 2 with FEAT_S2FWB; MemAttr[3] is not an attribute."""
+    low = mem_attr & 3
+    if not mem_attr & 4:
+        return _stricter_device(stage1, low)
+    if low == 0:
+        return _UNPREDICTABLE
+    if low == 1:
+        return stage1 if stage1.is_device else NORMAL_NON_CACHEABLE
+    if low == 3:
+        return stage1
+    halves = [
+        Cacheability(CachePolicy.WRITE_BACK, half.read_allocate, half.write_allocate, half.transient)
+        if half is not None and half.policy is not CachePolicy.NON_CACHEABLE
+        else WRITE_BACK_RA_WA
+        for half in (stage1.inner, stage1.outer)
+    ]
+    return MemoryType(inner=halves[0], outer=halves[1], tagged=stage1.tagged, xs=False)
+
+
+def _stricter_device(stage1: MemoryType, device: int) -> MemoryType:
+    """Device memory of the stricter of two types; Normal memory is less strict than any."""
+    if stage1.device is not None:
+        device = min(device, DEVICE_TYPES.index(stage1.device))
+    return MemoryType(device=DEVICE_TYPES[device])
+
+
+def _weaker(half: Cacheability, policy: CachePolicy) -> Cacheability:
+    """The weaker policy; the allocation hints are stage 1's."""
+    weaker = policy if policy.value < half.policy.value else half.policy
+    if weaker is CachePolicy.NON_CACHEABLE:
+        return _NON_CACHEABLE
+    return Cacheability(weaker, half.read_allocate, half.write_allocate, half.transient)
+
+
+def combine_shareability(first: Shareability, second: Shareability) -> Shareability:
+    """Shareability under two stages: outer beats inner beats none (pseudocode ``S2CombineS1Shareability``)."""
+    for strongest in (Shareability.OUTER, Shareability.INNER):
+        if strongest in (first, second):
+            return strongest
+    return Shareability.NONE

@@ -16,6 +16,7 @@ from kexecdbg.arm64.descriptors import (
     AP_TABLE0_BIT,
     AP_TABLE1_BIT,
     DBM_BIT,
+    NDIRTY_BIT,
     PXN_BIT,
     PXN_TABLE_BIT,
     UXN_BIT,
@@ -117,12 +118,11 @@ class PermissionRules:
     overlay_el0: int | None = None
 
 
-# PIR_ELx and PIRE0_ELx: base permissions by nibble (Arm ARM, PIR_EL1). 6 also has WXN, which removes the X again.
-_INDIRECT_RIGHTS = (
-    "", "r", "x", "rx", "", "rw", "rw", "rwx", "r", "r", "rx", "", "rw", "", "rwx", "",
-)  # fmt: skip
+# PIR_ELx and PIRE0_ELx: base permissions by nibble (Arm ARM, PIR_EL1).
+_INDIRECT_RIGHTS = ("", "r", "x", "rx", "", "rw", "rwx", "rwx", "r", "r", "rx", "", "rw", "", "rwx", "")
+_INDIRECT_WXN = 6  # the nibble that also asks for WXN
+_INDIRECT_GCS = 9
 _OVERLAY_APPLIES_BELOW = 8
-_GCS_NIBBLE = 9
 # POR_ELx: rights that the overlay leaves, by nibble; 8 to 15 are reserved and leave none.
 _OVERLAY_RIGHTS = ("", "r", "x", "rx", "w", "rw", "wx", "rwx") + ("",) * 8
 
@@ -137,8 +137,17 @@ def overlay_index(leaf: int) -> int:
     return bits(leaf, 62, 60)
 
 
+@dataclass(frozen=True)
+class _Base:
+    """Base permissions of one privilege, and which later steps apply to them."""
+
+    denials: Denials
+    wxn: bool
+    overlay: int | None
+
+
 def decide(rules: PermissionRules, leaf: int, table_bits: int, *, pan: bool = False) -> Decision:
-    """The permissions of a leaf.
+    """The permissions of a leaf: base permissions, then overlays, then WXN, then PAN.
 
     Args:
         rules: the range's rules.
@@ -147,20 +156,28 @@ def decide(rules: PermissionRules, leaf: int, table_bits: int, *, pan: bool = Fa
         pan: PSTATE.PAN.
     """
     if rules.indirect is not None:
-        return _decide_indirect(rules, rules.indirect, leaf, pan)
-    decision = _decide_direct(rules, leaf, table_bits if rules.hierarchical else 0, pan)
-    return _overlaid(rules, leaf, decision) if rules.overlay is not None or rules.overlay_el0 is not None else decision
+        privileged, user, pan_applies = _indirect(rules, rules.indirect, leaf)
+    else:
+        privileged, user, pan_applies = _direct(rules, leaf, table_bits if rules.hierarchical else 0)
+    # WXN comes before PAN because PAN has no part in instruction fetches.
+    decision = Decision(_with_wxn(privileged, leaf), None if user is None else _with_wxn(user, leaf))
+    if pan and pan_applies:
+        decision = Decision(_without_data(decision.privileged), decision.user)
+    if rules.indirect is not None and bit(leaf, NDIRTY_BIT) and not rules.dirty:
+        decision = Decision(_clean(decision.privileged), decision.user and _clean(decision.user))
+    return decision
 
 
-def _decide_direct(rules: PermissionRules, leaf: int, table_bits: int, pan: bool) -> Decision:
+def _direct(rules: PermissionRules, leaf: int, table_bits: int) -> tuple[_Base, _Base | None, bool]:
+    """Base permissions from the descriptors' own bits, and whether PAN would apply."""
     layout = rules.layout
     dirty_writable = rules.dirty and bit(leaf, DBM_BIT)
     read_only: Reasons = (CauseKind.READ_ONLY,) if bit(leaf, AP2_BIT) and not dirty_writable else ()
     if bit(table_bits, AP_TABLE1_BIT):
         read_only += (CauseKind.TABLE_READ_ONLY,)
-    privileged_execute = layout.privileged_execute.reasons(leaf, table_bits)
+    execute = layout.privileged_execute.reasons(leaf, table_bits)
     if not layout.has_el0:
-        return Decision(_with_wxn(rules, Denials((), read_only, privileged_execute)), None)
+        return _Base(Denials((), read_only, execute), rules.wxn, rules.overlay), None, False
 
     no_el0: Reasons = () if layout.ap1_counts and bit(leaf, AP1_BIT) else (CauseKind.NO_EL0_ACCESS,)
     if layout.ap1_counts and bit(table_bits, AP_TABLE0_BIT):
@@ -168,15 +185,48 @@ def _decide_direct(rules: PermissionRules, leaf: int, table_bits: int, pan: bool
     user_execute = layout.user_execute.reasons(leaf, table_bits) if layout.user_execute else ()
     user = Denials(no_el0, no_el0 + read_only, user_execute)
     if not user.write:
-        privileged_execute += (CauseKind.EL0_WRITABLE,)
-    # WXN looks at the write permission without PAN: PAN does not take part in instruction fetches.
-    privileged = _with_wxn(rules, Denials((), read_only, privileged_execute))
-    pan_applies = layout.ap1_counts and pan and (not user.read or not user.write or (rules.epan and not user.execute))
-    return Decision(_without_data(privileged) if pan_applies else privileged, _with_wxn(rules, user))
+        execute += (CauseKind.EL0_WRITABLE,)
+    el0_has_data = not user.read or not user.write
+    return (
+        _Base(Denials((), read_only, execute), rules.wxn, rules.overlay),
+        _Base(user, rules.wxn, rules.overlay_el0),
+        layout.ap1_counts and (el0_has_data or (rules.epan and not user_execute)),
+    )
 
 
-def _with_wxn(rules: PermissionRules, denials: Denials) -> Denials:
-    if rules.wxn and not denials.write:
+def _indirect(rules: PermissionRules, registers: IndirectRegisters, leaf: int) -> tuple[_Base, _Base | None, bool]:
+    """Base permissions by indirection, where AP, XN, table bits and SCTLR_ELx.WXN have no effect (D8.4.2)."""
+    shift = 4 * permission_index(leaf)
+    nibble = registers.pir >> shift & 0xF
+    privileged = _denied_unless(_INDIRECT_RIGHTS[nibble], CauseKind.INDIRECT_PERMISSION)
+    if not rules.layout.has_el0 or registers.pire0 is None:
+        return _indirect_base(privileged, nibble, rules.overlay), None, False
+    user_nibble = registers.pire0 >> shift & 0xF
+    user = _denied_unless(_INDIRECT_RIGHTS[user_nibble], CauseKind.INDIRECT_PERMISSION)
+    executes = not privileged.execute or nibble == _INDIRECT_GCS
+    writes = not user.write or user_nibble == _INDIRECT_GCS
+    if executes and writes:
+        everything = (CauseKind.INDIRECT_CONFLICT,)
+        privileged = user = Denials(everything, everything, everything)
+    return (
+        _indirect_base(privileged, nibble, rules.overlay),
+        _indirect_base(user, user_nibble, rules.overlay_el0),
+        user_nibble != 0,
+    )
+
+
+def _indirect_base(denials: Denials, nibble: int, overlay: int | None) -> _Base:
+    return _Base(denials, nibble == _INDIRECT_WXN, overlay if nibble < _OVERLAY_APPLIES_BELOW else None)
+
+
+def _with_wxn(base: _Base, leaf: int) -> Denials:
+    """The denials after the overlay, and after WXN, which looks at the write right that the overlay leaves."""
+    denials = base.denials
+    if base.overlay is not None:
+        left = _OVERLAY_RIGHTS[base.overlay >> 4 * overlay_index(leaf) & 0xF]
+        taken = _denied_unless(left, CauseKind.OVERLAY)
+        denials = Denials(denials.read + taken.read, denials.write + taken.write, denials.execute + taken.execute)
+    if base.wxn and not denials.write:
         return Denials(denials.read, denials.write, (*denials.execute, CauseKind.WXN))
     return denials
 
@@ -187,51 +237,10 @@ def _without_data(denials: Denials) -> Denials:
     return Denials(denials.read + pan, denials.write + pan, denials.execute)
 
 
+def _clean(denials: Denials) -> Denials:
+    """A clean page under indirection: a write faults unless hardware manages the dirty state."""
+    return Denials(denials.read, (*denials.write, CauseKind.NOT_DIRTY), denials.execute)
+
+
 def _denied_unless(rights: str, reason: CauseKind) -> Denials:
     return Denials(*(() if right in rights else (reason,) for right in "rwx"))
-
-
-def _decide_indirect(rules: PermissionRules, registers: IndirectRegisters, leaf: int, pan: bool) -> Decision:
-    """Permission indirection; SCTLR_ELx.WXN and the AP, XN and table bits have no effect (Arm ARM D8.4.2)."""
-    shift = 4 * permission_index(leaf)
-    nibble = registers.pir >> shift & 0xF
-    privileged = _denied_unless(_INDIRECT_RIGHTS[nibble], CauseKind.INDIRECT_PERMISSION)
-    user: Denials | None = None
-    user_nibble = 0
-    if rules.layout.has_el0 and registers.pire0 is not None:
-        user_nibble = registers.pire0 >> shift & 0xF
-        user = _denied_unless(_INDIRECT_RIGHTS[user_nibble], CauseKind.INDIRECT_PERMISSION)
-        if _executes_or_gcs(privileged, nibble) and _writes_or_gcs(user, user_nibble):
-            everything = (CauseKind.INDIRECT_CONFLICT,)
-            privileged = user = Denials(everything, everything, everything)
-    decision = _overlaid(
-        rules, leaf, Decision(privileged, user),
-        privileged_applies=nibble < _OVERLAY_APPLIES_BELOW, user_applies=user_nibble < _OVERLAY_APPLIES_BELOW,
-    )  # fmt: skip
-    if pan and user_nibble:
-        decision = Decision(_without_data(decision.privileged), decision.user)
-    return decision
-
-
-def _executes_or_gcs(denials: Denials, nibble: int) -> bool:
-    return not denials.execute or nibble == _GCS_NIBBLE
-
-
-def _writes_or_gcs(denials: Denials, nibble: int) -> bool:
-    return not denials.write or nibble == _GCS_NIBBLE
-
-
-def _overlaid(
-    rules: PermissionRules, leaf: int, decision: Decision, privileged_applies: bool = True, user_applies: bool = True
-) -> Decision:
-    shift = 4 * overlay_index(leaf)
-
-    def overlay(denials: Denials | None, register: int | None) -> Denials | None:
-        if denials is None or register is None:
-            return denials
-        taken = _denied_unless(_OVERLAY_RIGHTS[register >> shift & 0xF], CauseKind.OVERLAY)
-        return Denials(denials.read + taken.read, denials.write + taken.write, denials.execute + taken.execute)
-
-    privileged = overlay(decision.privileged, rules.overlay if privileged_applies else None)
-    assert privileged is not None
-    return Decision(privileged, overlay(decision.user, rules.overlay_el0 if user_applies else None))

@@ -12,6 +12,7 @@ from kexecdbg.arm64.descriptors import (
     AP2_BIT,
     AP_TABLE0_BIT,
     AP_TABLE1_BIT,
+    NDIRTY_BIT,
     DescriptorKind,
 )
 from kexecdbg.arm64.faults import Access, Cause, CauseKind
@@ -184,7 +185,10 @@ class _Explainer:
     def _rule_cause(self, reason: CauseKind, privileged: bool) -> Cause:
         facts = self._stage1.regime.facts
         leaf = (self._leaf.level, self._leaf.address)
-        if reason is CauseKind.WXN:
+        if reason is CauseKind.NOT_DIRTY:
+            text = f"bit 7 (nDirty) of {self._where} is set and the CPU does not manage it (TCR HA and HD)"
+            return Cause(reason, text, *leaf, NDIRTY_BIT)
+        if reason is CauseKind.WXN and self._rules.indirect is None:
             text = f"{facts.sctlr}.WXN is set and the page is writable, so it cannot be executed"
             return Cause(reason, text, register=facts.sctlr, field="WXN", bit=19)
         if reason is CauseKind.EL0_WRITABLE:

@@ -6,9 +6,10 @@ Pseudocode ``AArch64.FullTranslate``, ``AArch64.S1Translate``. The order of the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from kexecdbg.arm64.bits import bit, bits, mask
-from kexecdbg.arm64.descent import Descent, WalkLevel, descend
+from kexecdbg.arm64.descent import Descent, WalkLevel, descend, named, read_in_place
 from kexecdbg.arm64.descriptors import (
     CONTIGUOUS_BIT,
     GP_BIT,
@@ -18,9 +19,10 @@ from kexecdbg.arm64.descriptors import (
     BitNames,
     DescriptorKind,
 )
-from kexecdbg.arm64.faults import Access, Cause, CauseKind, Fault, FaultKind
+from kexecdbg.arm64.faults import STAGE2_PERMISSION_CAUSES, Access, Cause, CauseKind, Fault, FaultKind
 from kexecdbg.arm64.features import has_feature
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
+from kexecdbg.arm64.leaf_warnings import leaf_warnings, memory_warnings
 from kexecdbg.arm64.memory_types import (
     DEVICE_NGNRNE,
     NORMAL_NON_CACHEABLE,
@@ -28,6 +30,8 @@ from kexecdbg.arm64.memory_types import (
     NORMAL_WRITE_THROUGH,
     MemoryType,
     Shareability,
+    combine_shareability,
+    combine_stages,
     effective_shareability,
     memory_type_of_mair_byte,
 )
@@ -43,9 +47,10 @@ from kexecdbg.arm64.regimes import (
     needed,
 )
 from kexecdbg.arm64.rights import Right, Rights, allowed, denied, explain
+from kexecdbg.arm64.stage2 import Stage2, Stage2Walk, locate_table, stage2_enabled, stage2_of, translate_ipa
 from kexecdbg.arm64.translation import FeatureGuesses, Stage1, stage1_of
 
-__all__ = ["DescriptorKind", "Right", "Rights", "SelectiveFault", "Walk", "WalkLevel", "walk"]
+__all__ = ["DescriptorKind", "Right", "Rights", "SelectiveFault", "Stage2Walk", "Walk", "WalkLevel", "walk"]
 
 _RANGE_SELECT_BIT = 55
 _FETCH = frozenset({Access.FETCH})
@@ -77,7 +82,7 @@ class Walk:
         enabled: whether stage 1 is on; if not, the output address is the input address.
         levels: stage 1 descriptors in the order they were read.
         pa: physical address that ``va`` translates to, or ``None`` when every access faults or it is unknown.
-        page_size: bytes that the leaf maps (of the smaller leaf with two stages), or ``None`` without a leaf.
+        page_size: bytes that the leaf maps, the smaller one of two stages; ``None`` without a leaf.
         leaf_level: level of the stage 1 leaf, or ``None``.
         privileged: rights at the regime's own exception level.
         user: rights of EL0, or ``None`` in a regime without EL0.
@@ -89,7 +94,8 @@ class Walk:
         guarded: the GP bit: indirect branches need a landing pad (FEAT_BTI).
         contiguous: the leaf's Contiguous bit.
         warnings: what is legal but may differ between CPUs.
-        ipa: output of stage 1, when stage 2 is on.
+        ipa: output of stage 1, when stage 2 is on and was asked for.
+        stage2: the stage 2 translation of ``ipa``.
         assumptions: what was assumed because a register is unknown, one sentence each.
     """
 
@@ -111,6 +117,7 @@ class Walk:
     contiguous: bool = False
     warnings: tuple[Cause, ...] = ()
     ipa: int | None = None
+    stage2: Stage2Walk | None = None
     assumptions: tuple[str, ...] = ()
 
     @property
@@ -123,14 +130,19 @@ class Walk:
         for selective in self.selective_faults:
             if access in selective.accesses and (selective.privileged_too or not privileged):
                 return selective.fault
-        if self.fault is not None:
-            return self.fault
         rights = self.privileged if privileged else self.user
-        if rights is None or rights.of(access).allowed:
+        if rights is None:
+            return self.fault
+        right = rights.of(access)
+        if right.allowed:
             return None
-        cause = rights.of(access).causes[0]
-        level = self.leaf_level if self.leaf_level is not None else 0
-        return Fault(FaultKind.PERMISSION, level, cause)
+        # The first cause decides: a stage 1 Permission fault comes before any stage 2 fault on the output address.
+        cause = right.causes[0]
+        if self.fault is not None and cause == self.fault.cause:
+            return self.fault
+        if self.stage2 is not None and cause.kind in STAGE2_PERMISSION_CAUSES:
+            return Fault(FaultKind.PERMISSION, self.stage2.leaf_level or 0, cause, stage=2, ipa=self.ipa)
+        return Fault(FaultKind.PERMISSION, self.leaf_level or 0, cause)
 
     @property
     def debugger_hides(self) -> tuple[str, ...]:
@@ -151,7 +163,13 @@ class Walk:
 
 
 def walk(
-    registers: RegisterValues, memory: PhysicalMemory, va: int, *, regime: Regime, pan: bool | None = None
+    registers: RegisterValues,
+    memory: PhysicalMemory,
+    va: int,
+    *,
+    regime: Regime,
+    pan: bool | None = None,
+    through_stage2: bool = True,
 ) -> Walk:
     """Translate ``va`` as a CPU with these registers and this memory does in ``regime``.
 
@@ -161,26 +179,81 @@ def walk(
         va: virtual address, 64 bits, with its tag if it has one.
         regime: the stage 1 translation regime; see :func:`kexecdbg.arm64.regimes.regime_of`.
         pan: PSTATE.PAN for privileged data accesses; ``None`` takes it from PSTATE.
+        through_stage2: also translate the output address by stage 2, if that is on. False stops at the IPA, as
+            ``AT S1E1R`` does; the reads of stage 1 tables go through stage 2 all the same.
 
     Raises:
         RegisterUnknownError: a register that decides the result is unknown.
-        ArchitectureError: 128-bit descriptors (FEAT_D128) are in use.
+        ArchitectureError: 128-bit descriptors (FEAT_D128) or stage 2 permission indirection are in use.
     """
     va &= mask(64)
-    if not mmu_enabled(regime, registers):
-        return _stage1_off(registers, va, regime)
+    stage2 = stage2_of(registers) if regime is Regime.EL1_0 and stage2_enabled(registers) else None
+    if mmu_enabled(regime, registers):
+        result = _stage1(registers, memory, va, regime, pan, stage2)
+    else:
+        result = _stage1_off(registers, va, regime)
+    if stage2 is None or not through_stage2 or result.pa is None:
+        return result
+    return _with_stage2(result, stage2, translate_ipa(stage2, memory, result.pa))
+
+
+def _stage1(
+    registers: RegisterValues, memory: PhysicalMemory, va: int, regime: Regime, pan: bool | None, stage2: Stage2 | None
+) -> Walk:
     upper = regime.facts.two_ranges and bool(bit(va, _RANGE_SELECT_BIT))
     stage1 = stage1_of(registers, regime, upper=upper)
     selective, early = _faults_before_walk(stage1, va)
     if early is not None:
         descent = Descent((), early)
     else:
-        descent = descend(stage1.table, stage1.base, stage1.ttbr, va, memory, bit_names(stage1))
+        locate = read_in_place if stage2 is None else partial(locate_table, stage2, memory)
+        descent = descend(stage1.table, stage1.base, stage1.ttbr, va, memory, bit_names(stage1), locate)
     leaf = descent.leaf
     if descent.fault is not None or leaf is None:
-        assert descent.fault is not None
         return _faulting(stage1, va, descent, selective)
     return _translated(registers, memory, stage1, va, descent.levels, leaf, selective, pan)
+
+
+def _with_stage2(first: Walk, stage2: Stage2, second: Stage2Walk) -> Walk:
+    """Both stages: rights that both grant, the combined memory type, or stage 2's fault."""
+    memory_type = _combined_type(first.memory_type, second, stage2.fwb, stage2.data_non_cacheable)
+    fetch_type = _combined_type(first.fetch_type, second, stage2.fwb, stage2.fetch_non_cacheable)
+    shareability = None
+    if memory_type is not None and first.shareability is not None and second.shareability is not None:
+        combined = combine_shareability(first.shareability, second.shareability)
+        shareability = effective_shareability(memory_type, combined)
+    sizes = [size for size in (first.page_size, second.page_size) if size is not None]
+    return replace(
+        first,
+        pa=second.pa,
+        page_size=min(sizes) if second.pa is not None else None,
+        privileged=_both(first.privileged, second.privileged),
+        user=None if first.user is None else _both(first.user, second.user),
+        memory_type=memory_type,
+        fetch_type=fetch_type,
+        shareability=shareability,
+        fault=second.fault,
+        warnings=first.warnings + second.warnings,
+        ipa=second.ipa,
+        stage2=second,
+        assumptions=tuple(dict.fromkeys(first.assumptions + second.assumptions)),
+    )
+
+
+def _combined_type(first: MemoryType | None, second: Stage2Walk, fwb: bool, non_cacheable: bool) -> MemoryType | None:
+    if first is None or second.mem_attr is None:
+        return None
+    combined = combine_stages(first, second.mem_attr, fwb=fwb)
+    return NORMAL_NON_CACHEABLE if non_cacheable and combined.is_cacheable else combined
+
+
+def _both(first: Rights, second: Rights) -> Rights:
+    def both(one: Right, other: Right) -> Right:
+        if one.allowed and other.allowed:
+            return Right(True, (), f"{one.grant}; {other.grant}")
+        return Right(False, one.causes + other.causes)
+
+    return Rights(both(first.read, second.read), both(first.write, second.write), both(first.execute, second.execute))
 
 
 def bit_names(stage1: Stage1) -> BitNames:
@@ -264,10 +337,15 @@ def _translated(
     descriptor, output = leaf.descriptor, leaf.output
     assert descriptor is not None and output is not None
     privileged, user = _rights(registers, stage1, levels, pan)
+    raw_shareability = Shareability(bits(descriptor, 9, 8)) if not stage1.table.ds else stage1.shareability
+    executable = privileged.execute.allowed or (user is not None and user.execute.allowed)
     privileged, user = _with_selective(privileged, user, selective)
     memory_type = leaf_memory_type(stage1, descriptor)
     shareability = leaf_shareability(stage1, descriptor, memory_type)
-    contiguous = stage1.contiguous_bit and bool(bit(descriptor, CONTIGUOUS_BIT))
+    contiguous = bool(
+        stage1.contiguous_bit and bit(descriptor, CONTIGUOUS_BIT) and stage1.table.contiguous_entries(leaf.level) > 1
+    )
+    where = named(stage1.table, leaf.level, leaf.address)
     page_size = 1 << stage1.table.shift(leaf.level)
     return Walk(
         va=va,
@@ -284,8 +362,12 @@ def _translated(
         shareability=shareability,
         selective_faults=selective,
         guarded=bool(bit(descriptor, GP_BIT)),
-        contiguous=contiguous and stage1.table.contiguous_entries(leaf.level) > 1,
-        warnings=stage1.warnings,
+        contiguous=contiguous,
+        warnings=(
+            *stage1.warnings,
+            *leaf_warnings(stage1.table, leaf, memory, contiguous),
+            *memory_warnings(where, leaf, memory_type, raw_shareability, executable),
+        ),
         assumptions=stage1.assumptions,
     )
 
