@@ -1,0 +1,117 @@
+"""AArch64 system registers: declarations by topic, decoding, names and encodings.
+
+>>> decode("TCR_EL2", 0x80843510, {"HCR_EL2": 0}).field("PS").meaning
+'44 bits, 16 TB'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.arm64.registers import (
+    control,
+    exceptions,
+    hypervisor,
+    id_features,
+    id_memory,
+    identification,
+    memory,
+    pstate,
+    stage2,
+    tags,
+    threads,
+    translation,
+    traps,
+)
+from kexecdbg.arm64.registers.declare import IMPLEMENTATION_DEFINED
+from kexecdbg.arm64.registers.decoding import decode_register, field_of
+from kexecdbg.arm64.registers.encodings import by_encoding, encoding_of
+from kexecdbg.arm64.registers.model import (
+    Condition,
+    DecodedField,
+    DecodedRegister,
+    Field,
+    Layout,
+    Register,
+    RegisterFinding,
+)
+from kexecdbg.arm64.registers.names import canonical_name, unknown_register
+
+__all__ = [
+    "REGISTERS",
+    "Condition",
+    "DecodedField",
+    "DecodedRegister",
+    "Field",
+    "Layout",
+    "Register",
+    "RegisterFinding",
+    "by_encoding",
+    "canonical_name",
+    "decode",
+    "field_value",
+    "lookup",
+]
+
+_TOPICS = (
+    control,
+    translation,
+    stage2,
+    memory,
+    hypervisor,
+    exceptions,
+    traps,
+    pstate,
+    tags,
+    threads,
+    identification,
+    id_features,
+    id_memory,
+)
+
+REGISTERS: Mapping[str, Register] = MappingProxyType(
+    {register.name: register for topic in _TOPICS for register in topic.REGISTERS}
+)
+
+
+def lookup(name: str) -> Register:
+    """The register that ``name``, in any spelling :func:`canonical_name` knows, stands for.
+
+    A register that has a name but no declaration here comes without fields: all its bits are left alone.
+
+    Raises:
+        UsageError: no register has that name; the message lists near ones.
+    """
+    canonical = canonical_name(name)
+    if canonical is None:
+        raise unknown_register(name, REGISTERS)
+    known = REGISTERS.get(canonical)
+    return known or Register(canonical, canonical, encoding_of(canonical), (IMPLEMENTATION_DEFINED,))
+
+
+def decode(name: str, value: int, context: RegisterValues) -> DecodedRegister:
+    """Decode a register value field by field; never raises for a known name, whatever the 64-bit value.
+
+    Args:
+        name: any spelling that :func:`canonical_name` knows.
+        value: the register value.
+        context: the other registers by canonical name; HCR_EL2 and the ID registers decide layouts and features.
+
+    Raises:
+        UsageError: no register has that name.
+    """
+    return decode_register(lookup(name), value, context)
+
+
+def field_value(name: str, field: str, value: int, context: RegisterValues) -> int:
+    """One field of a register value, by the layout in use.
+
+    A field that this machine lacks reads as its RES0 or RES1 value, whatever the bits say.
+
+    Raises:
+        UsageError: no register has that name.
+        KeyError: the layout in use has no field of that name.
+    """
+    return field_of(lookup(name), field, value, context)

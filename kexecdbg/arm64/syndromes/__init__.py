@@ -1,0 +1,96 @@
+"""Exception syndromes: ESR_ELx decoded to the last field, built, and read together with FAR, HPFAR and PAR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kexecdbg.arm64.bits import bit, bits
+from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.arm64.registers.model import DecodedField
+from kexecdbg.arm64.syndromes.classes import (
+    DATA_ABORT_LOWER,
+    DATA_ABORT_SAME,
+    INSTRUCTION_ABORT_LOWER,
+    INSTRUCTION_ABORT_SAME,
+    esr_fields,
+    exception_class,
+    summary_of,
+)
+from kexecdbg.arm64.syndromes.fault_status import fault_status_text
+from kexecdbg.arm64.syndromes.read_along import read_along
+
+__all__ = [
+    "Syndrome",
+    "data_abort_esr",
+    "decode_syndrome",
+    "fault_status_text",
+    "instruction_abort_esr",
+    "read_along",
+]
+
+_IL = 1 << 25
+
+
+@dataclass(frozen=True)
+class Syndrome:
+    """An ESR_ELx value, decoded (Arm ARM D24.2.42).
+
+    Attributes:
+        value: the register value.
+        ec: exception class, bits 31:26.
+        ec_text: its name.
+        il: instruction length, bit 25.
+        iss: bits 24:0.
+        fields: every field with its meaning from the highest bit down, the fields within ISS and ISS2 included.
+        summary: one line, ``Instruction Abort, same EL: Permission fault, level 3``.
+    """
+
+    value: int
+    ec: int
+    ec_text: str
+    il: int
+    iss: int
+    fields: tuple[DecodedField, ...]
+    summary: str
+
+    def field(self, name: str) -> DecodedField:
+        """The field called ``name``.
+
+        Raises:
+            KeyError: the exception class has no such field.
+        """
+        for field in self.fields:
+            if field.name == name:
+                return field
+        raise KeyError(name)
+
+
+def decode_syndrome(esr: int, context: RegisterValues | None = None) -> Syndrome:
+    """Decode an ESR_ELx value; never raises, whatever the value.
+
+    Args:
+        esr: the register value.
+        context: other registers; nothing in the syndrome depends on them today.
+    """
+    fields = sorted(esr_fields(esr), key=lambda field: (-field.msb, field.lsb))
+    decoded = tuple(
+        DecodedField(field.name, field.msb, field.lsb, field.value_in(esr), field.meaning(field.value_in(esr)))
+        for field in fields
+    )
+    ec = bits(esr, 31, 26)
+    return Syndrome(esr, ec, exception_class(ec).text, bit(esr, 25), bits(esr, 24, 0), decoded, summary_of(esr))
+
+
+def instruction_abort_esr(fsc: int, same_el: bool, s1ptw: bool = False) -> int:
+    """The ESR_ELx value of an Instruction Abort with fault status ``fsc``."""
+    ec = INSTRUCTION_ABORT_SAME if same_el else INSTRUCTION_ABORT_LOWER
+    return ec << 26 | _IL | s1ptw << 7 | fsc
+
+
+def data_abort_esr(fsc: int, same_el: bool, write: bool, s1ptw: bool = False, cm: bool = False) -> int:
+    """The ESR_ELx value of a Data Abort with fault status ``fsc`` and ISV=0.
+
+    A cache maintenance or address translation instruction (``cm``) reports WnR=1 whatever it does.
+    """
+    ec = DATA_ABORT_SAME if same_el else DATA_ABORT_LOWER
+    return ec << 26 | _IL | cm << 8 | s1ptw << 7 | (write or cm) << 6 | fsc
