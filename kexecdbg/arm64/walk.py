@@ -22,6 +22,7 @@ from kexecdbg.arm64.descriptors import (
 from kexecdbg.arm64.faults import STAGE2_PERMISSION_CAUSES, Access, Cause, CauseKind, Fault, FaultKind
 from kexecdbg.arm64.features import has_feature
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
+from kexecdbg.arm64.leaf_attributes import leaf_memory_type, leaf_shareability
 from kexecdbg.arm64.leaf_warnings import leaf_warnings, memory_warnings
 from kexecdbg.arm64.memory_types import (
     DEVICE_NGNRNE,
@@ -33,7 +34,6 @@ from kexecdbg.arm64.memory_types import (
     combine_shareability,
     combine_stages,
     effective_shareability,
-    memory_type_of_mair_byte,
 )
 from kexecdbg.arm64.permissions import NV1_LAYOUT, decide
 from kexecdbg.arm64.regimes import (
@@ -407,23 +407,6 @@ def _with_selective(
             privileged = replace(privileged, execute=right)
             user = None if user is None else replace(user, execute=right)
     return privileged, user
-
-
-def leaf_memory_type(stage1: Stage1, descriptor: int) -> MemoryType | None:
-    """The stage 1 memory type of a leaf, as SCTLR_ELx.C lets it be; ``None`` when MAIR_ELx is unknown."""
-    if stage1.mair is None:
-        return None
-    index = bits(descriptor, 4, 2) | (bit(descriptor, 59) << 3 if stage1.attr_index_bits == 4 else 0)
-    memory_type = memory_type_of_mair_byte(stage1.mair[index])
-    if memory_type.is_cacheable and not stage1.cacheable:
-        return NORMAL_NON_CACHEABLE
-    return memory_type
-
-
-def leaf_shareability(stage1: Stage1, descriptor: int, memory_type: MemoryType | None) -> Shareability | None:
-    """The shareability of a leaf as it takes effect; with DS = 1 it comes from TCR.SHn."""
-    raw = stage1.shareability if stage1.table.ds else Shareability(bits(descriptor, 9, 8))
-    return raw if memory_type is None else effective_shareability(memory_type, raw)
 
 
 def _stage1_off(registers: RegisterValues, va: int, regime: Regime) -> Walk:
