@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, ReachableCode, reachable_code
@@ -85,12 +85,11 @@ def _same(predicted: ExceptionRecord | None, observed: ExceptionRecord | None) -
     return far_agrees and (predicted.esr, predicted.elr) == (observed.esr, observed.elr)
 
 
-def run_to_switch(
-    debugger: Debugger, on_step: Callable[[StepRecord], None] = lambda record: None, seconds: float | None = None
-) -> None:
+def run_to_switch(debugger: Debugger, seconds: float | None = None) -> tuple[StepRecord, ...]:
     """Run until the PC is at an ``msr`` to an SCTLR_ELx that sets M, found by decoding the code ahead.
 
-    From the first write of the set-up (TTBR, TCR, MAIR, VBAR) on, each instruction is stepped and given to ``on_step``.
+    From the first write of its set-up (TTBR, TCR, MAIR, VBAR) on, every instruction is stepped; their records are
+    returned. ``seconds`` bounds each run between two stops.
 
     Raises:
         TargetError: no such instruction was reached, or the machine ended.
@@ -99,18 +98,24 @@ def run_to_switch(
         state = debugger.state()
         pc = state.require("PC", "which instruction comes next")
         if _at_switch(state, debugger):
-            return
+            return ()
         code = _code_ahead(state, debugger, pc)
         switches = [instruction for instruction in code.instructions.values() if writes_sctlr(instruction)]
-        starts = {start for switch in switches if (start := _set_up_start(code, switch)) is not None}
-        stops = {switch.address for switch in switches} | starts | set(code.open_ends)
+        ends = {switch.address for switch in switches}
+        set_ups = {start for switch in switches if (start := _set_up_start(code, switch)) is not None}
+        stops = ends | set_ups | set(code.open_ends)
         if not stops:
-            raise TargetError(f"{pc:#x}: no write to an SCTLR_ELx is reachable from here ({_extent(code)})")
+            decoded = len(code.instructions)
+            raise TargetError(f"{pc:#x}: no write to an SCTLR_ELx is reachable from here ({decoded} instructions)")
         if pc not in stops:
             pc = debugger.run_to(stops, seconds)
-        if pc in starts:
-            _step_to_switch(debugger, on_step, {switch.address for switch in switches})
-        elif not _at_switch(debugger.state(), debugger):
+        if pc in set_ups:
+            records = _step_through(debugger, pc, ends)
+            if _at_switch(debugger.state(), debugger):
+                return records
+        elif _at_switch(debugger.state(), debugger):
+            return ()
+        else:
             debugger.step()
     raise TargetError(f"no write that sets SCTLR_ELx.M was reached after {_ROUNDS} branches; step closer and try again")
 
@@ -131,10 +136,6 @@ def _code_ahead(state: CpuState, debugger: Debugger, pc: int) -> ReachableCode:
     return reachable_code(fetch, [pc])
 
 
-def _extent(code: ReachableCode) -> str:
-    return f"{len(code.instructions)} instructions were decoded"
-
-
 def _set_up_start(code: ReachableCode, switch: Instruction) -> int | None:
     """Address of the first translation register write in the instructions before ``switch``."""
     first = switch.address - _SET_UP_WINDOW * INSTRUCTION_SIZE
@@ -146,13 +147,15 @@ def _set_up_start(code: ReachableCode, switch: Instruction) -> int | None:
     return None
 
 
-def _step_to_switch(debugger: Debugger, on_step: Callable[[StepRecord], None], switches: Iterable[int]) -> None:
-    """Step and record until the PC is at one of ``switches``, or the set-up turns out to be a long way from it."""
-    ends = set(switches)
+def _step_through(debugger: Debugger, first: int, ends: Collection[int]) -> tuple[StepRecord, ...]:
+    """Step and record from ``first`` until the PC is one of ``ends``, or leaves the code that leads there."""
+    records = []
     for _ in range(_LONGEST_SET_UP):
-        on_step(step_recorded(debugger))
-        if debugger.state().get("PC") in ends:
-            return
+        records.append(step_recorded(debugger))
+        pc = debugger.state().require("PC", "which instruction comes next")
+        if pc in ends or not first <= pc < first + _SET_UP_WINDOW * INSTRUCTION_SIZE:
+            break
+    return tuple(records)
 
 
 def step_recorded(debugger: Debugger) -> StepRecord:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -44,13 +44,14 @@ class MachineOptions:
         cpu: QEMU's CPU model, for instance ``cortex-a57`` (no VHE) or ``max``.
         ram_mib: RAM in MiB, from 0x40000000 up.
         machine: further properties of the ``virt`` machine.
-        arguments: further QEMU arguments (loader devices).
+        prepare: called with the private directory before QEMU starts; puts files there and returns further QEMU
+            arguments (loader devices).
     """
 
     cpu: str = "cortex-a57"
     ram_mib: int = 8192
     machine: str = "virtualization=on"
-    arguments: tuple[str, ...] = field(default=())
+    prepare: Callable[[Path], Sequence[str]] = field(default=lambda directory: ())
 
 
 class Console:
@@ -162,7 +163,7 @@ class QemuProcess:
             "-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control",
             "-chardev", f"socket,id=console,fd={console}", "-serial", "chardev:console",
             "-chardev", f"socket,id=gdb,fd={gdb},server=on,wait=off", "-gdb", "chardev:gdb",
-            *options.arguments,
+            *options.prepare(self.directory),
         ]  # fmt: skip
         fds = ",".join(str(number) for number in descriptors)
         return subprocess.Popen(

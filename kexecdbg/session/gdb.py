@@ -1,0 +1,157 @@
+"""A GDB of our own with the kexecdbg commands in it, driven through GDB/MI by pygdbmi.
+
+pygdbmi waits 0.2 s for more output after every reply by default; here a command ends with its result record, so
+nothing is waited for that does not come.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pygdbmi.gdbcontroller import GdbController
+
+from kexecdbg.errors import EnvironmentProblem, TargetError
+from kexecdbg.resources import data_root
+from kexecdbg.session.marks import OUTPUT_MARK
+
+_START_SECONDS = 30.0
+_MORE_OUTPUT_SECONDS = 0.001
+"""pygdbmi's wait for more output after it has read some; its default of 0.2 s makes five commands a second."""
+
+
+def gdb_program() -> str:
+    """The GDB to run: ``KEXECDBG_GDB`` when set, else ``gdb-multiarch`` on the path.
+
+    Raises:
+        EnvironmentProblem: there is none; the message says what to install.
+    """
+    wanted = os.environ.get("KEXECDBG_GDB", "gdb-multiarch")
+    found = shutil.which(wanted)
+    if found is None:
+        raise EnvironmentProblem(f"{wanted}: not found; install it (Debian: apt-get install gdb-multiarch)")
+    return found
+
+
+class GdbSession:
+    """GDB with kexecdbg loaded; ends with its context.
+
+    >>> with GdbSession() as gdb:                                       # doctest: +SKIP
+    ...     gdb.connect("/run/user/1000/gdb.sock")
+    ...     print(gdb.command_json("kexec-check")["verdict"])
+    """
+
+    def __init__(self) -> None:
+        command = [gdb_program(), "-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"]
+        self._controller = GdbController(command, time_to_check_for_additional_output_sec=_MORE_OUTPUT_SECONDS)
+        self._io = self._controller.io_manager
+        self._token = 0
+        try:
+            for line in ("set pagination off", "set confirm off", "set height 0", "set width 0", "set style enabled off"):
+                self.command(line, _START_SECONDS)
+            self.command(f"source {data_root() / 'gdbinit'}", _START_SECONDS)
+            self.command("set kexecdbg-mark-output on")
+        except BaseException:
+            self.close()
+            raise
+
+    def connect(self, target: str, seconds: float = 30.0) -> None:
+        """Attach to the gdbstub at ``target``: a unix socket's path or HOST:PORT.
+
+        Raises:
+            TargetError: nothing answers there.
+        """
+        # GDB retries a refused connection for 15 s; a stub that is not there should be said at once.
+        self.command("set tcp auto-retry off")
+        try:
+            self.command(f"target remote {target}", seconds)
+        except TargetError as error:
+            raise TargetError(f"{target}: no gdbstub answers there ({error}); start QEMU with -s or -gdb") from error
+
+    def load_symbols(self, path: Path) -> None:
+        """Read symbols from the ELF file at ``path``."""
+        self.command(f"symbol-file {path}")
+
+    def command(self, line: str, seconds: float = 60.0) -> str:
+        """Run a GDB command and return what it printed; of one of ours, its own output without GDB's stop reports.
+
+        Raises:
+            TargetError: GDB reports an error (the message is GDB's), ended, or did not answer in ``seconds``.
+        """
+        self._token += 2
+        quoted = line.replace("\\", "\\\\").replace('"', '\\"')
+        # A command that resumes the target ends with ^running in mid-course and no other result (GDB manual, "GDB/MI
+        # Result Records"); GDB answers the second command only when the first is over.
+        both = f'{self._token}-interpreter-exec console "{quoted}"\n{self._token + 1}-data-evaluate-expression 0'
+        try:
+            self._controller.write(both, read_response=False)
+        except OSError as error:
+            raise TargetError(f"{line}: GDB has ended") from error
+        return self._collect(line, seconds)
+
+    def command_json(self, line: str, seconds: float = 60.0) -> Any:
+        """Run one of our commands with ``--json`` and return the document."""
+        text = self.command(f"{line} --json", seconds)
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise TargetError(f"{line} --json did not print JSON but {text[:200]!r}") from error
+
+    def _collect(self, line: str, seconds: float) -> str:
+        printed: list[str] = []
+        problem: str | None = None
+        deadline = time.monotonic() + seconds
+        while True:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise TargetError(f"{line}: GDB did not answer within {seconds:g} s")
+            for response in self._io.get_gdb_response(timeout_sec=min(remaining, 0.5), raise_error_on_timeout=False):
+                if response["type"] == "console" and response["payload"]:
+                    printed.append(response["payload"])
+                elif response["type"] == "result" and response["token"] == self._token:
+                    if response["message"] == "error":
+                        problem = response["payload"].get("msg", "GDB reports an error without a message")
+                elif response["type"] == "result" and response["token"] == self._token + 1:
+                    if problem is not None:
+                        raise TargetError(problem)
+                    return "".join(printed).rpartition(OUTPUT_MARK)[2]
+            if self._controller.gdb_process is None or self._controller.gdb_process.poll() is not None:
+                raise TargetError(f"{line}: GDB has ended")
+
+    def interrupt(self) -> None:
+        """Stop the running target as Ctrl-C would."""
+        process = self._controller.gdb_process
+        if process is not None:
+            process.send_signal(signal.SIGINT)
+
+    def close(self) -> None:
+        """End GDB; the target is left as GDB leaves it."""
+        process = self._controller.gdb_process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+        self._controller.gdb_process = None
+
+    def __enter__(self) -> GdbSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+

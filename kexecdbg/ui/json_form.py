@@ -1,0 +1,182 @@
+"""The JSON documents that others rely on; the keys are kept for ever (docs/reference.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kexecdbg.arm64.faults import Access, Fault
+from kexecdbg.arm64.registers.model import DecodedRegister
+from kexecdbg.arm64.syndromes import data_abort_esr, instruction_abort_esr
+from kexecdbg.arm64.walk import Walk
+from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair
+from kexecdbg.checks.prediction import ExceptionRecord, Prediction
+from kexecdbg.checks.stepping import Observation, StepRecord
+from kexecdbg.checks.verdict import Verdict
+
+Json = dict[str, Any]
+
+
+def number(value: int | None) -> str | None:
+    """An address or register value as JSON shows it: ``"0x..."``, or null when it is unknown."""
+    return None if value is None else f"{value:#x}"
+
+
+def decoded_register(decoded: DecodedRegister) -> Json:
+    """One register, field by field."""
+    return {
+        "value": number(decoded.value),
+        "layout": decoded.layout,
+        "fields": [
+            {"name": f.name, "msb": f.msb, "lsb": f.lsb, "value": f.value, "meaning": f.meaning}
+            for f in decoded.fields
+        ],
+        "findings": [
+            {"kind": f.kind, "msb": f.msb, "lsb": f.lsb, "text": f.text} for f in decoded.findings
+        ],
+        "assumptions": list(decoded.assumptions),
+    }
+
+
+def walk(result: Walk) -> Json:
+    """The walk of one address; rights are those of the regime's own exception level, ``user`` those of EL0."""
+    rights = result.privileged
+    return {
+        "va": number(result.va),
+        "regime": result.regime.value,
+        "mmu": result.enabled,
+        "levels": [
+            {
+                "level": level.level,
+                "address": number(level.address),
+                "descriptor": number(level.descriptor),
+                "kind": level.kind.name.lower(),
+                "output": number(level.output),
+            }
+            for level in result.levels
+        ],
+        "result": {
+            "pa": number(result.pa),
+            "read": rights.read.allowed,
+            "write": rights.write.allowed,
+            "execute": rights.execute.allowed,
+            "user": None
+            if result.user is None
+            else {
+                "read": result.user.read.allowed,
+                "write": result.user.write.allowed,
+                "execute": result.user.execute.allowed,
+            },
+            "page_size": result.page_size,
+            "memory_type": result.memory_type.text if result.memory_type else None,
+            "shareability": result.shareability.text if result.shareability else None,
+            "fault": None if result.fault is None else fault(result.fault, Access.READ),
+            "faults": {access.value: _access_fault(result, access) for access in Access},
+            "because": {
+                "read": rights.read.because,
+                "write": rights.write.because,
+                "execute": rights.execute.because,
+            },
+        },
+        "unknown": result.unknown,
+        "hidden_from_debugger": list(result.debugger_hides),
+        "warnings": [cause.text for cause in result.warnings],
+        "assumptions": list(result.assumptions),
+    }
+
+
+
+def _access_fault(result: Walk, access: Access) -> Json | None:
+    found = result.fault_for(access)
+    return None if found is None else fault(found, access)
+
+
+def fault(found: Fault, access: Access) -> Json:
+    """A fault as an access from the regime's own exception level takes it."""
+    if access is Access.FETCH:
+        esr = instruction_abort_esr(found.fsc, same_el=True)
+    else:
+        esr = data_abort_esr(found.fsc, same_el=True, write=access is Access.WRITE)
+    return {
+        "esr": number(esr),
+        "text": found.text,
+        "cause": found.cause.text,
+        "level": found.level,
+        "stage": found.stage,
+        "bit": found.cause.bit,
+        "address": number(found.cause.address),
+    }
+
+
+def exception(record: ExceptionRecord | None) -> Json | None:
+    """An exception's syndrome registers."""
+    if record is None:
+        return None
+    return {"esr": number(record.esr), "far": number(record.far), "elr": number(record.elr)}
+
+
+def prediction(predicted: Prediction) -> Json:
+    """What the CPU will do."""
+    return {
+        "first": exception(predicted.first),
+        "then": exception(predicted.then),
+        "outcome": predicted.outcome.name.lower(),
+    }
+
+
+def repair(proposed: Repair | None) -> Json | None:
+    """A repair, ready to be applied."""
+    if proposed is None:
+        return None
+    common = {"old": number(proposed.old), "new": number(proposed.new), "text": proposed.text}
+    if isinstance(proposed, DescriptorRepair):
+        return {"kind": "write_descriptor", "address": number(proposed.address), **common}
+    return {"kind": "write_register", "register": proposed.register, **common}
+
+
+def finding(found: Finding) -> Json:
+    """One finding of the catalogue."""
+    small = {"level", "bit", "value", "start_level"}
+    evidence = {
+        key: number(value) if isinstance(value, int) and key not in small else value
+        for key, value in found.evidence.items()
+    }
+    return {
+        "id": found.id,
+        "severity": found.severity.value,
+        "text": found.text,
+        "evidence": evidence,
+        "repair": repair(found.repair),
+    }
+
+
+def verdict(judged: Verdict) -> Json:
+    """The verdict of kexec-check."""
+    return {
+        "verdict": judged.judgement.value,
+        "site": number(judged.situation.site),
+        "regime": judged.situation.regime.value,
+        "el": judged.situation.el,
+        "next_pc": number(judged.situation.next_pc),
+        "findings": [finding(found) for found in judged.findings],
+        "predicted": prediction(judged.prediction),
+    }
+
+
+def step(record: StepRecord) -> Json:
+    """One executed instruction."""
+    return {
+        "pc": number(record.instruction.address),
+        "text": record.instruction.text,
+        "changes": {change.name: {"old": number(change.old), "new": number(change.new)} for change in record.changes},
+    }
+
+
+def observation(observed: Observation, judged: Verdict) -> Json:
+    """What the CPU did, and whether it is what was predicted."""
+    return {
+        "first": exception(observed.first),
+        "then": exception(observed.then),
+        "followed": observed.followed,
+        "steps": [step(record) for record in observed.steps],
+        "agrees": observed.agrees_with(judged),
+    }

@@ -1,0 +1,90 @@
+"""The walk of one address as text."""
+
+from __future__ import annotations
+
+from kexecdbg.arm64.faults import Access, Fault
+from kexecdbg.arm64.syndromes import data_abort_esr, instruction_abort_esr
+from kexecdbg.arm64.walk import Right, Walk, WalkLevel
+from kexecdbg.ui.style import Style, hanging
+
+_COLUMN = 11
+
+
+def walk_text(result: Walk, style: Style) -> str:
+    """Every level, then where it leads, each right with the bit that decides it, and the faults."""
+    lines = [f"{style.bold(f'{result.va:#x}')} in the {result.regime.value} regime"]
+    if not result.enabled:
+        lines.append("  stage 1 is off: the output address is the input address")
+    lines += [_level(level) for level in result.levels]
+    if result.unknown and result.fault is not None:
+        lines.append(hanging("  unknown", result.fault.cause.text, _COLUMN, style))
+    elif result.fault is not None:
+        lines.append(style.bad(_fault("fault", result.fault, Access.READ, result)))
+    else:
+        lines.append(_output(result))
+        lines += [
+            _right("read", result.privileged.read, style),
+            _right("write", result.privileged.write, style),
+            _right("execute", result.privileged.execute, style),
+        ]
+        if result.user is not None:
+            lines.append(hanging("  EL0", _user(result), _COLUMN))
+        fetch = result.fault_for(Access.FETCH)
+        if fetch is not None:
+            lines.append(style.bad(_fault("fetch", fetch, Access.FETCH, result)))
+    lines += [style.warn(hanging("  warning", cause.text, _COLUMN)) for cause in result.warnings]
+    if result.debugger_hides:
+        lines.append(hanging("  note", "a debugger reads this address without checking any of it", _COLUMN))
+    lines += [style.dim(hanging("  assumed", text, _COLUMN)) for text in result.assumptions]
+    return "\n".join(lines)
+
+
+def _level(level: WalkLevel) -> str:
+    descriptor = "unreadable        " if level.descriptor is None else f"{level.descriptor:#018x}"
+    leads = f" -> {level.output:#x}" if level.output is not None else ""
+    notes = f"  {' '.join(level.notes)}" if level.notes else ""
+    line = f"  level {level.level:<3} {level.address:#x}: {descriptor} {level.kind.name.lower()}{leads}"
+    return line + notes if len(line + notes) <= 80 else f"{line}\n{' ' * _COLUMN}{notes.strip()}"
+
+
+def _output(result: Walk) -> str:
+    if result.pa is None:
+        return hanging("  output", "unknown", _COLUMN)
+    details = [f"{result.pa:#x}"]
+    if result.page_size is not None:
+        details.append(f"{_size(result.page_size)} {'page' if result.leaf_level == 3 else 'block'}")
+    if result.memory_type is not None:
+        details.append(result.memory_type.text)
+    if result.shareability is not None:
+        details.append(result.shareability.text)
+    return hanging("  output", ", ".join(details), _COLUMN)
+
+
+def _size(size: int) -> str:
+    for unit, shift in (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size >> shift:
+            return f"{size >> shift} {unit}"
+    return f"{size} B"
+
+
+def _right(name: str, right: Right, style: Style) -> str:
+    text = hanging(f"  {name}", f"{'yes' if right.allowed else 'NO '}  {right.because}", _COLUMN)
+    return text if right.allowed else style.bad(text)
+
+
+def _user(result: Walk) -> str:
+    assert result.user is not None
+    rights = result.user
+    letters = (rights.read.allowed and "r") or "-", (rights.write.allowed and "w") or "-"
+    return "".join((*letters, "x" if rights.execute.allowed else "-"))
+
+
+def _fault(label: str, fault: Fault, access: Access, result: Walk) -> str:
+    esr_name = result.regime.facts.esr
+    if access is Access.FETCH:
+        text = f"{fault.text}: {esr_name} {instruction_abort_esr(fault.fsc, same_el=True):#010x}"
+    else:
+        fetch = instruction_abort_esr(fault.fsc, same_el=True)
+        read = data_abort_esr(fault.fsc, same_el=True, write=False)
+        text = f"{fault.text}: {esr_name} {fetch:#010x} on a fetch, {read:#010x} on a read; {fault.cause.text}"
+    return hanging(f"  {label}", text, _COLUMN)

@@ -1,0 +1,149 @@
+"""What every command of ours shares: arguments, help, completion, and errors that end in one line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, ClassVar, NoReturn
+
+import gdb
+
+from kexecdbg.errors import KexecdbgError, UsageError
+from kexecdbg.machine.state import CpuState
+from kexecdbg.session.marks import OUTPUT_MARK
+from kexecdbg.ui.style import Style
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that raises instead of ending GDB."""
+
+    def error(self, message: str) -> NoReturn:
+        usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
+        raise UsageError(f"{message}; usage: {usage}")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        raise UsageError(message or "")
+
+
+class _MarkOutput(gdb.Parameter):
+    """Whether kexecdbg commands print an ASCII record separator before their output.
+
+    For programs that drive GDB through GDB/MI: it reports the stops inside a command on the same stream as the
+    command's output (GDB mi/mi-interp.c, mi_on_normal_stop), and this tells the two apart.
+    """
+
+    set_doc = "Set whether kexecdbg commands mark the start of their output."
+    show_doc = "Show whether kexecdbg commands mark the start of their output."
+
+    def __init__(self) -> None:
+        super().__init__("kexecdbg-mark-output", gdb.COMMAND_MAINTENANCE, gdb.PARAM_BOOLEAN)
+        self.value = False
+
+    def get_set_string(self) -> str:
+        return ""
+
+
+_mark_output = _MarkOutput()
+
+
+class Command(gdb.Command):
+    """A GDB command.
+
+    Subclasses set :attr:`NAME` and :attr:`SUMMARY`, add their arguments and implement :meth:`run`, which returns the
+    JSON document and the text; which of them is printed is decided here.
+    """
+
+    NAME: ClassVar[str]
+    SUMMARY: ClassVar[str]
+    REPEATS: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.parser = _Parser(prog=self.NAME, description=self.SUMMARY, add_help=False, allow_abbrev=False)
+        self.add_arguments(self.parser)
+        self.parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+        type(self).__doc__ = f"{self.SUMMARY}\n\n{self.parser.format_help()}"
+        super().__init__(self.NAME, gdb.COMMAND_DATA)
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's arguments."""
+
+    def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
+        """Do the work: the JSON document and the text to print."""
+        raise NotImplementedError
+
+    def values(self) -> Sequence[str]:
+        """What completion offers besides the options."""
+        return ()
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        """Called by GDB."""
+        if not self.REPEATS:
+            self.dont_repeat()
+        try:
+            arguments = self.parser.parse_args(gdb.string_to_argv(argument))
+            document, text = self.run(arguments, _style())
+        except KexecdbgError as error:
+            raise gdb.GdbError(f"{self.NAME}: {error}") from None
+        except gdb.error as error:
+            raise gdb.GdbError(f"{self.NAME}: GDB says: {error}") from None
+        output = json.dumps(document, indent=1) if arguments.json else text.rstrip("\n")
+        gdb.write(f"{OUTPUT_MARK if _mark_output.value else ''}{output}\n")
+
+    def complete(self, text: str, word: str) -> list[str]:
+        """Called by GDB: completions of the last word, option or value."""
+        # GDB breaks words at characters such as '-'; what it wants back starts where `word` starts.
+        typed = text.split()[-1] if text and not text[-1].isspace() else ""
+        options = [option for action in self.parser._actions for option in action.option_strings]
+        candidates = options if typed.startswith("-") else self.values()
+        cut = len(typed) - len(word)
+        return [c[cut:] for c in candidates if c.lower().startswith(typed.lower())]
+
+
+def _style() -> Style:
+    return Style(colour=bool(gdb.parameter("style enabled")) and sys.__stdout__ is not None and sys.__stdout__.isatty())
+
+
+def evaluate_address(expression: str) -> int:
+    """The value of a GDB expression (``$pc+4``, ``&symbol``, ``0x1b3080000``), unsigned 64 bits.
+
+    Raises:
+        UsageError: GDB cannot evaluate it; the message says why.
+    """
+    try:
+        value = gdb.parse_and_eval(expression)
+        if value.type.strip_typedefs().code in (gdb.TYPE_CODE_ARRAY, gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION):
+            value = value.address
+        return int(value.cast(gdb.lookup_type("unsigned long")))
+    except gdb.error as error:
+        raise UsageError(f"cannot evaluate the address {expression!r}: {error}") from None
+
+
+def add_assume_option(parser: argparse.ArgumentParser) -> None:
+    """``--assume REG=VALUE``, for a state that is not yet, or a register that cannot be read."""
+    parser.add_argument(
+        "--assume",
+        metavar="REG=VALUE",
+        action="append",
+        default=[],
+        help="take this register value instead of the target's (may be repeated)",
+    )
+
+
+def with_assumptions(state: CpuState, assumptions: Sequence[str]) -> CpuState:
+    """``state`` with the values of ``--assume`` options.
+
+    Raises:
+        UsageError: an option is not REG=VALUE, or names no register.
+    """
+    from kexecdbg.arm64.registers import canonical_name
+
+    values = {}
+    for assumption in assumptions:
+        name, equals, expression = assumption.partition("=")
+        canonical = canonical_name(name)
+        if not equals or canonical is None:
+            raise UsageError(f"--assume {assumption}: write it as REGISTER=VALUE, for instance HCR_EL2=0x80000000")
+        values[canonical] = evaluate_address(expression)
+    return state.with_values(values)

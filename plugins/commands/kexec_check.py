@@ -1,0 +1,36 @@
+"""``kexec-check``: the verdict before the MMU is switched on."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from kexecdbg.checks.situation import situation_at
+from kexecdbg.checks.verdict import judge
+from kexecdbg.ui import json_form
+from kexecdbg.ui.style import Style
+from kexecdbg.ui.verdict_text import verdict_text
+
+from .. import last_check
+from ..adapter import debugger
+from ..command import Command, add_assume_option, with_assumptions
+
+
+class KexecCheck(Command):
+    """See SUMMARY."""
+
+    NAME = "kexec-check"
+    SUMMARY = "Say what will happen when the instruction at the PC switches the MMU on, and why."
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_assume_option(parser)
+
+    def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
+        target = debugger()
+        state = with_assumptions(target.state(), arguments.assume)
+        verdict = judge(situation_at(state, target.memory))
+        last_check.remember(verdict)
+        return json_form.verdict(verdict), verdict_text(verdict, style)
+
+
+COMMAND = KexecCheck

@@ -1,0 +1,16 @@
+"""``walk-ttbr0``: translate addresses of the lower range, level by level."""
+
+from __future__ import annotations
+
+from ..walk_command import WalkCommand
+
+
+class WalkTtbr0(WalkCommand):
+    """See SUMMARY."""
+
+    NAME = "walk-ttbr0"
+    SUMMARY = "Walk the tables of TTBR0_ELx: every level, attributes, and which bit decides each right."
+    RANGE = 0
+
+
+COMMAND = WalkTtbr0

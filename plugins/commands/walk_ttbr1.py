@@ -1,0 +1,16 @@
+"""``walk-ttbr1``: translate addresses of the upper range, level by level."""
+
+from __future__ import annotations
+
+from ..walk_command import WalkCommand
+
+
+class WalkTtbr1(WalkCommand):
+    """See SUMMARY."""
+
+    NAME = "walk-ttbr1"
+    SUMMARY = "Walk the tables of TTBR1_ELx: every level, attributes, and which bit decides each right."
+    RANGE = 1
+
+
+COMMAND = WalkTtbr1
