@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.arm64.registers.conditions import not_judged
 from kexecdbg.arm64.registers.declare import IMPLEMENTATION_DEFINED, flag, plain, register, whole, wide
 from kexecdbg.arm64.registers.meanings import SHAREABILITY, memory_attribute
 from kexecdbg.arm64.registers.model import Layout, Register, Selection
@@ -48,7 +49,7 @@ _PAR_FAULT = Layout(
 
 _VBAR = plain(
     wide("VBA", 63, 11, lambda value: f"vectors at {value << 11:#x}"),
-    unchecked=1 << 0,  # UT, a 2024 extension
+    flag("UT", 0, "2024 extension", needs=not_judged("a 2024 extension")),
 )
 _DISR = plain(
     flag("A", 31, "an SError was deferred", "no SError deferred"),
