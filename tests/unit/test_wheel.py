@@ -26,17 +26,18 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return set(zipfile.ZipFile(wheel).namelist())
 
 
-def tracked(*folders: str) -> set[str]:
-    listing = subprocess.run(["git", "ls-files", "--", *folders], cwd=ROOT, check=True, capture_output=True, text=True)
-    return {name for name in listing.stdout.splitlines() if (ROOT / name).exists()} - NOT_SHIPPED
+def files(*names: str) -> set[str]:
+    """Every file of the source tree under ``names``, relative to its root, that an installed package needs."""
+    paths = [path for name in names for path in [ROOT / name, *(ROOT / name).rglob("*")] if path.is_file()]
+    return {str(path.relative_to(ROOT)) for path in paths if path.suffix != ".pyc"} - NOT_SHIPPED
 
 
 def test_the_package_is_in_the_wheel(wheel_names: set[str]) -> None:
-    assert tracked("kexecdbg") - wheel_names == set()
+    assert files("kexecdbg") - wheel_names == set()
 
 
 def test_the_data_are_in_the_wheel_laid_out_as_in_the_repository(wheel_names: set[str]) -> None:
-    expected = {f"kexecdbg/data/{name}" for name in tracked("plugins", "gdbinit", "qemu-scripts")}
+    expected = {f"kexecdbg/data/{name}" for name in files("plugins", "gdbinit", "qemu-scripts")}
     assert expected - wheel_names == set()
     assert not [name for name in wheel_names if name.endswith(tuple(NOT_SHIPPED))]
 
