@@ -84,6 +84,8 @@ def lookup(name: str) -> Register:
     Raises:
         UsageError: no register has that name; the message lists near ones.
     """
+    if name in REGISTERS:
+        return REGISTERS[name]
     canonical = canonical_name(name)
     if canonical is None:
         raise unknown_register(name, REGISTERS)

@@ -86,6 +86,12 @@ def plain(*fields: Field, res1: tuple[int, ...] = (), unchecked: int = 0) -> Lay
     return Layout("", fields, res1, unchecked)
 
 
+def id_register(*fields: Field) -> Layout:
+    """The layout of an ID register: what the hardware says in bits that have no name yet is never wrong."""
+    named = sum(field.mask for field in fields)
+    return plain(*fields, unchecked=ALL_BITS & ~named)
+
+
 def hex_value(value: int) -> str:
     """Meaning of an address or a number that is best read in hexadecimal."""
     return f"{value:#x}"

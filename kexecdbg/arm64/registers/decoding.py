@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kexecdbg.arm64.bits import bit
+from kexecdbg.arm64.bits import bit, field_mask
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.arm64.registers.model import DecodedField, DecodedRegister, Field, Layout, Register, RegisterFinding
-from kexecdbg.arm64.registers.select import bit_list
+from kexecdbg.arm64.registers.select import are, bit_list, runs
 
 
 def decode_register(register: Register, value: int, context: RegisterValues) -> DecodedRegister:
@@ -49,11 +49,11 @@ def field_of(register: Register, name: str, value: int, context: RegisterValues)
 
 def _always_reserved(name: str, layout: Layout, value: int) -> Iterator[RegisterFinding]:
     where = f" with {layout.label}" if layout.label else ""
-    for position in range(64):
-        if bit(layout.res1_mask & ~value, position):
-            yield RegisterFinding("res1", position, position, f"{name} bit {position} is 0; it is RES1{where}.")
-        elif bit(layout.res0_mask & value, position):
-            yield RegisterFinding("res0", position, position, f"{name} bit {position} is 1; it is RES0{where}.")
+    for kind, wrong, is_value in (("res1", layout.res1_mask & ~value, 0), ("res0", layout.res0_mask & value, 1)):
+        for msb, lsb in runs(wrong):
+            verbs = ("is", "it is") if msb == lsb else ("are", "they are")
+            text = f"{name} {bit_list(field_mask(msb, lsb))} {verbs[0]} {is_value}; {verbs[1]} {kind.upper()}{where}."
+            yield RegisterFinding(kind, msb, lsb, text)
 
 
 def _absent_field(name: str, field: Field, value: int) -> Iterator[RegisterFinding]:
@@ -67,7 +67,7 @@ def _absent_field(name: str, field: Field, value: int) -> Iterator[RegisterFindi
             wrong.bit_length() - 1,
             (wrong & -wrong).bit_length() - 1,
             f"{name} {bit_list(wrong)} ({field.name}) "
-            f"{'is' if wrong.bit_count() == 1 else 'are'} {1 - field.absent}; "
+            f"{are(wrong)} {1 - field.absent}; "
             f"{kind.upper()} without {field.condition.text}.",
         )
 

@@ -5,12 +5,20 @@ A field's texts are those of the values 1, 2, ...; 0 is "not implemented" unless
 
 from __future__ import annotations
 
-from kexecdbg.arm64.registers.declare import IMPLEMENTATION_DEFINED, counted, flag, id_field, plain, register, wide
+from kexecdbg.arm64.registers.declare import (
+    IMPLEMENTATION_DEFINED,
+    counted,
+    flag,
+    id_field,
+    id_register,
+    register,
+    wide,
+)
 
 _LEVEL = ("AArch64", "AArch64 and AArch32")
 _FP_TEXTS = {"v0": "implemented", "v1": "implemented, half precision too", "v15": "not implemented"}
 
-_PFR0 = plain(
+_PFR0 = id_register(
     id_field("CSV3", 60, "FEAT_CSV3: no speculative leak of faulting data"),
     id_field("CSV2", 56, "FEAT_CSV2: branch predictors isolated", "FEAT_CSV2_2: and SCXTNUM", "FEAT_CSV2_3"),
     id_field("RME", 52, "FEAT_RME", "FEAT_RME_GPC2", "FEAT_RME_GPC3"),
@@ -28,7 +36,7 @@ _PFR0 = plain(
     id_field("EL1", 4, *_LEVEL),
     id_field("EL0", 0, *_LEVEL),
 )
-_PFR1 = plain(
+_PFR1 = id_register(
     id_field("PFAR", 60, "FEAT_PFAR"),
     id_field("DF2", 56, "FEAT_DoubleFault2"),
     id_field("MTEX", 52, "FEAT_MTE_NO_ADDRESS_TAGS and canonical tag checking"),
@@ -45,15 +53,14 @@ _PFR1 = plain(
     id_field("SSBS", 4, "FEAT_SSBS: PSTATE.SSBS", "FEAT_SSBS2: and MSR SSBS"),
     id_field("BT", 0, "FEAT_BTI"),
 )
-_PFR2 = plain(
+_PFR2 = id_register(
     id_field("FPMR", 32, "FEAT_FPMR"),
     id_field("UINJ", 16, "FEAT_UINJ"),
     id_field("MTEFAR", 8, "FEAT_MTE_TAGGED_FAR"),
     id_field("MTESTOREONLY", 4, "FEAT_MTE_STORE_ONLY"),
     id_field("MTEPERM", 0, "FEAT_MTE_PERM"),
-    unchecked=0xFFFF_FFF0_0000_0000 | 0xFFF0_F000,
 )
-_DFR0 = plain(
+_DFR0 = id_register(
     id_field("HPMN0", 60, "FEAT_HPMN0"),
     id_field("ExtTrcBuff", 56, "FEAT_TRBE_EXT"),
     id_field("BRBE", 52, "FEAT_BRBE", "FEAT_BRBEv1p1"),
@@ -91,7 +98,7 @@ _DFR0 = plain(
         v11="FEAT_Debugv8p9",
     ),
 )
-_DFR1 = plain(
+_DFR1 = id_register(
     wide("ABL_CMPs", 63, 56, counted("address breakpoint linking comparators")),
     id_field("DPFZS", 52, "FEAT_SPE_DPFZS"),
     id_field("EBEP", 48, "FEAT_EBEP"),
@@ -104,15 +111,14 @@ _DFR1 = plain(
     wide("BRPs", 15, 8, counted("breakpoints (extended count)")),
     wide("SYSPMUID", 7, 0),
 )
-_DFR2 = plain(
+_DFR2 = id_register(
     id_field("TRBE_EXC", 24, "FEAT_TRBE_EXC"),
     id_field("SPE_nVM", 20, "FEAT_SPE_nVM"),
     id_field("SPE_EXC", 16, "FEAT_SPE_EXC"),
     id_field("BWE", 4, "FEAT_BWE", "FEAT_BWE2"),
     id_field("STEP", 0, "FEAT_STEP2"),
-    unchecked=0xFFFF_FFFF_F000_FF00,
 )
-_ISAR0 = plain(
+_ISAR0 = id_register(
     id_field("RNDR", 60, "FEAT_RNG"),
     id_field("TLB", 56, "FEAT_TLBIOS", "FEAT_TLBIRANGE too"),
     id_field("TS", 52, "FEAT_FlagM", "FEAT_FlagM2"),
@@ -137,7 +143,7 @@ _PAC_LEVELS = (
     "FEAT_FPACCOMBINE",
     "FEAT_PAuth_LR",
 )
-_ISAR1 = plain(
+_ISAR1 = id_register(
     id_field("LS64", 60, "FEAT_LS64", "FEAT_LS64_V", "FEAT_LS64_ACCDATA", "FEAT_LS64WB"),
     id_field("XS", 56, "FEAT_XS"),
     id_field("I8MM", 52, "FEAT_I8MM"),
@@ -155,7 +161,7 @@ _ISAR1 = plain(
     id_field("APA", 4, *(f"{level}, QARMA5" for level in _PAC_LEVELS)),
     id_field("DPB", 0, "FEAT_DPB", "FEAT_DPB2"),
 )
-_ISAR2 = plain(
+_ISAR2 = id_register(
     id_field("ATS1A", 60, "FEAT_ATS1A"),
     id_field("LUT", 56, "FEAT_LUT"),
     id_field("CSSC", 52, "FEAT_CSSC", "FEAT_CMPBR"),
@@ -173,7 +179,7 @@ _ISAR2 = plain(
     id_field("RPRES", 4, "FEAT_RPRES"),
     id_field("WFxT", 0, v2="FEAT_WFxT"),
 )
-_ISAR3 = plain(
+_ISAR3 = id_register(
     id_field("FPRCVT", 28, "FEAT_FPRCVT"),
     id_field("LSUI", 24, "FEAT_LSUI"),
     id_field("OCCMO", 20, "FEAT_OCCMO"),
@@ -182,9 +188,8 @@ _ISAR3 = plain(
     id_field("TLBIW", 8, "FEAT_TLBIW"),
     id_field("FAMINMAX", 4, "FEAT_FAMINMAX"),
     id_field("CPA", 0, "FEAT_CPA", "FEAT_CPA2"),
-    unchecked=0xFFFF_FFFF_0000_0000,
 )
-_ZFR0 = plain(
+_ZFR0 = id_register(
     id_field("F64MM", 56, "FEAT_F64MM"),
     id_field("F32MM", 52, "FEAT_F32MM"),
     id_field("F16MM", 48, "FEAT_SVE_F16F32MM"),
@@ -197,9 +202,8 @@ _ZFR0 = plain(
     id_field("EltPerm", 12, "FEAT_SVE_EltPerm"),
     id_field("AES", 4, "FEAT_SVE_AES", "FEAT_SVE_PMULL128"),
     id_field("SVEver", 0, "FEAT_SVE2", "FEAT_SVE2p1", "FEAT_SVE2p2", v0="FEAT_SVE only"),
-    unchecked=0xF << 60 | 0xF << 36 | 0xF << 28 | 0xF << 8,
 )
-_SMFR0 = plain(
+_SMFR0 = id_register(
     flag("FA64", 63, "FEAT_SME_FA64: all A64 in Streaming mode"),
     flag("LUTv2", 60, "FEAT_SME_LUTv2"),
     id_field("SMEver", 56, "FEAT_SME2", "FEAT_SME2p1", "FEAT_SME2p2", v0="FEAT_SME only"),
@@ -218,7 +222,6 @@ _SMFR0 = plain(
     flag("SF8FMA", 30, "FEAT_SSVE_FP8FMA"),
     flag("SF8DP4", 29, "FEAT_SSVE_FP8DOT4"),
     flag("SF8DP2", 28, "FEAT_SSVE_FP8DOT2"),
-    unchecked=0b11 << 61 | 0b111 << 49 | 1 << 31 | 0x0FFF_FFFF,
 )
 
 REGISTERS = (

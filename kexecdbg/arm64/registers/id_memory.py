@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kexecdbg.arm64.registers.declare import id_field, plain, register, wide
+from kexecdbg.arm64.registers.declare import id_field, id_register, register, wide
 from kexecdbg.arm64.registers.meanings import ADDRESS_SIZES
 
-_MMFR0 = plain(
+_MMFR0 = id_register(
     id_field("ECV", 60, "FEAT_ECV", "FEAT_ECV and CNTPOFF_EL2"),
     id_field("FGT", 56, "FEAT_FGT", "FEAT_FGT2"),
     id_field("ExS", 44, "FEAT_ExS: exceptions need not be context synchronizing"),
@@ -21,7 +21,7 @@ _MMFR0 = plain(
     id_field("ASIDBits", 4, v0="8-bit ASID", v2="16-bit ASID"),
     wide("PARange", 3, 0, lambda value: ADDRESS_SIZES.get(value, f"{value}: not known to this tool")),
 )
-_MMFR1 = plain(
+_MMFR1 = id_register(
     id_field("ECBHB", 60, "FEAT_ECBHB: branch history isolated across exceptions"),
     id_field("CMOW", 56, "FEAT_CMOW"),
     id_field("TIDCP1", 52, "FEAT_TIDCP1"),
@@ -41,7 +41,7 @@ _MMFR1 = plain(
         "HAFDBS", 0, "Access flag by hardware", "Access flag and dirty state by hardware", "FEAT_HAFT", "FEAT_HDBSS"
     ),
 )
-_MMFR2 = plain(
+_MMFR2 = id_register(
     id_field("E0PD", 60, "FEAT_E0PD"),
     id_field("EVT", 56, "FEAT_EVT: TOCU, TICAB, TID4", "FEAT_EVT: and TTLBIS, TTLBOS"),
     id_field("BBM", 52, "level 1", "level 2", v0="level 0: break-before-make for every size change"),
@@ -58,7 +58,7 @@ _MMFR2 = plain(
     id_field("UAO", 4, "FEAT_UAO"),
     id_field("CnP", 0, "FEAT_TTCNP"),
 )
-_MMFR3 = plain(
+_MMFR3 = id_register(
     id_field("Spec_FPACC", 60, "no speculative use of failed authentication"),
     id_field("ADERR", 56, "asynchronous", "FEAT_ADERR", "FEAT_ADERR, indirect"),
     id_field("SDERR", 52, "synchronous", "FEAT_ADERR", "FEAT_ADERR, indirect"),
@@ -75,7 +75,7 @@ _MMFR3 = plain(
     id_field("SCTLRX", 4, "FEAT_SCTLR2: SCTLR2_ELx", "FEAT_CPA2 or newer"),
     id_field("TCRX", 0, "FEAT_TCR2: TCR2_ELx"),
 )
-_MMFR4 = plain(
+_MMFR4 = id_register(
     id_field("MTEFGT", 60, "FEAT_MTEFGT"),
     id_field("SCRX", 56, "SCR2_EL3"),
     id_field("TEV", 52, "FEAT_TEV"),

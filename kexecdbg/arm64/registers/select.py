@@ -45,15 +45,20 @@ def by_execution_state(register: Register, value: int, context: RegisterValues) 
     return Selection(register.layouts[bit(value, 4)])
 
 
-def bit_list(mask: int) -> str:
-    """``bit 5`` or ``bits 31 and 23``: the bits of ``mask`` from the highest down; runs as ``9:6``."""
-    runs: list[tuple[int, int]] = []
+def runs(mask: int) -> list[tuple[int, int]]:
+    """The runs of set bits of ``mask`` as (highest, lowest), from the highest down."""
+    found: list[tuple[int, int]] = []
     for position in (position for position in range(63, -1, -1) if bit(mask, position)):
-        if runs and runs[-1][1] == position + 1:
-            runs[-1] = (runs[-1][0], position)
+        if found and found[-1][1] == position + 1:
+            found[-1] = (found[-1][0], position)
         else:
-            runs.append((position, position))
-    names = [str(high) if high == low else f"{high}:{low}" for high, low in runs]
+            found.append((position, position))
+    return found
+
+
+def bit_list(mask: int) -> str:
+    """``bit 5`` or ``bits 31 and 9:6``: the bits of ``mask`` from the highest down."""
+    names = [str(high) if high == low else f"{high}:{low}" for high, low in runs(mask)]
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return f"{'bit' if mask.bit_count() == 1 else 'bits'} {listed}"
 
