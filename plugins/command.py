@@ -28,14 +28,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _MarkOutput(gdb.Parameter):
-    """Whether kexecdbg commands print an ASCII record separator before their output.
+    """Whether kexecdbg commands print both their JSON document and their text, each after an ASCII record separator.
 
     For programs that drive GDB through GDB/MI: it reports the stops inside a command on the same stream as the
-    command's output (GDB mi/mi-interp.c, mi_on_normal_stop), and this tells the two apart.
+    command's output (GDB mi/mi-interp.c, mi_on_normal_stop), and this tells the two apart. The driver also decides
+    about colour, with ``set style enabled``.
     """
 
-    set_doc = "Set whether kexecdbg commands mark the start of their output."
-    show_doc = "Show whether kexecdbg commands mark the start of their output."
+    set_doc = "Set whether kexecdbg commands print JSON and text, each after a record separator."
+    show_doc = "Show whether kexecdbg commands print JSON and text, each after a record separator."
 
     def __init__(self) -> None:
         super().__init__("kexecdbg-mark-output", gdb.COMMAND_MAINTENANCE, gdb.PARAM_BOOLEAN)
@@ -88,8 +89,11 @@ class Command(gdb.Command):
             raise gdb.GdbError(f"{self.NAME}: {error}") from None
         except gdb.error as error:
             raise gdb.GdbError(f"{self.NAME}: GDB says: {error}") from None
-        output = json.dumps(document, indent=1) if arguments.json else text.rstrip("\n")
-        gdb.write(f"{OUTPUT_MARK if _mark_output.value else ''}{output}\n")
+        text = text.rstrip("\n")
+        if _mark_output.value:
+            gdb.write(f"{OUTPUT_MARK}{json.dumps(document)}{OUTPUT_MARK}{text}\n")
+        else:
+            gdb.write((json.dumps(document, indent=1) if arguments.json else text) + "\n")
 
     def complete(self, text: str, word: str) -> list[str]:
         """Called by GDB: completions of the last word, option or value."""
@@ -102,7 +106,8 @@ class Command(gdb.Command):
 
 
 def _style() -> Style:
-    return Style(colour=bool(gdb.parameter("style enabled")) and sys.__stdout__ is not None and sys.__stdout__.isatty())
+    on_terminal = sys.__stdout__ is not None and sys.__stdout__.isatty()
+    return Style(colour=bool(gdb.parameter("style enabled")) and (on_terminal or bool(_mark_output.value)))
 
 
 def evaluate_address(expression: str) -> int:

@@ -9,7 +9,7 @@ from kexecdbg.arm64.regimes import Regime, current_el, regime_of
 from kexecdbg.checks.table_view import tables_as_if_on, walk_in_range
 from kexecdbg.errors import UsageError
 from kexecdbg.ui import json_form
-from kexecdbg.ui.style import Style
+from kexecdbg.ui.style import Style, hanging
 from kexecdbg.ui.walk_text import walk_text
 
 from .adapter import debugger
@@ -44,5 +44,5 @@ class WalkCommand(Command):
         documents = [{**json_form.walk(walk), "as_if_on": view.as_if_on} for walk in walks]
         text = "\n\n".join(walk_text(walk, style) for walk in walks)
         if view.as_if_on:
-            text += f"\n  note     {view.remark}"
+            text += "\n" + hanging("  note", view.remark, 11)
         return (documents[0] if len(documents) == 1 else documents), text

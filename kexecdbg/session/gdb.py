@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,12 +41,25 @@ def gdb_program() -> str:
     return found
 
 
+@dataclass(frozen=True)
+class CommandResult:
+    """What one of our commands gave.
+
+    Attributes:
+        document: its JSON document.
+        text: what it prints for a person.
+    """
+
+    document: Any
+    text: str
+
+
 class GdbSession:
     """GDB with kexecdbg loaded; ends with its context.
 
     >>> with GdbSession() as gdb:                                       # doctest: +SKIP
     ...     gdb.connect("/run/user/1000/gdb.sock")
-    ...     print(gdb.command_json("kexec-check")["verdict"])
+    ...     print(gdb.run("kexec-check").document["verdict"])
     """
 
     def __init__(self) -> None:
@@ -80,7 +94,7 @@ class GdbSession:
         self.command(f"symbol-file {path}")
 
     def command(self, line: str, seconds: float = 60.0) -> str:
-        """Run a GDB command and return what it printed; of one of ours, its own output without GDB's stop reports.
+        """Run a command of GDB's own and return what it printed.
 
         Raises:
             TargetError: GDB reports an error (the message is GDB's), ended, or did not answer in ``seconds``.
@@ -96,13 +110,16 @@ class GdbSession:
             raise TargetError(f"{line}: GDB has ended") from error
         return self._collect(line, seconds)
 
-    def command_json(self, line: str, seconds: float = 60.0) -> Any:
-        """Run one of our commands with ``--json`` and return the document."""
-        text = self.command(f"{line} --json", seconds)
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise TargetError(f"{line} --json did not print JSON but {text[:200]!r}") from error
+    def run(self, line: str, seconds: float = 60.0) -> CommandResult:
+        """Run one of our commands: its JSON document and its text.
+
+        Raises:
+            TargetError: as :meth:`command`, or the command is not one of ours.
+        """
+        parts = self.command(line, seconds).split(OUTPUT_MARK)
+        if len(parts) != 3:
+            raise TargetError(f"{line}: not a kexecdbg command; it printed {''.join(parts)[:200]!r}")
+        return CommandResult(json.loads(parts[1]), parts[2].rstrip("\n"))
 
     def _collect(self, line: str, seconds: float) -> str:
         printed: list[str] = []
@@ -121,7 +138,7 @@ class GdbSession:
                 elif response["type"] == "result" and response["token"] == self._token + 1:
                     if problem is not None:
                         raise TargetError(problem)
-                    return "".join(printed).rpartition(OUTPUT_MARK)[2]
+                    return "".join(printed)
             if self._controller.gdb_process is None or self._controller.gdb_process.poll() is not None:
                 raise TargetError(f"{line}: GDB has ended")
 

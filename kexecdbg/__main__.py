@@ -1,0 +1,7 @@
+"""``python -m kexecdbg``: the shell command."""
+
+import sys
+
+from kexecdbg.ui.cli import main
+
+sys.exit(main())

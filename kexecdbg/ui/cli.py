@@ -1,0 +1,90 @@
+"""The shell command ``kexecdbg``.
+
+Exit status: 0 sound, 1 a finding that would fault, 2 usage or environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from kexecdbg import __version__
+from kexecdbg.errors import KexecdbgError
+
+EXIT_SOUND, EXIT_FAULTS, EXIT_PROBLEM = 0, 1, 2
+
+COMMANDS = {
+    "demo": "see the freeze of 2019 happen in QEMU, explained and repaired",
+    "decode": "decode register values given on the command line or pasted as text",
+    "check": "the verdict before the MMU is switched on, at a gdbstub",
+    "walk": "walk the translation tables of a machine at a gdbstub",
+    "regs": "control registers of a machine at a gdbstub, field by field",
+    "lab": "list and run the built-in scenarios: predicted against observed",
+    "doctor": "check that every part that is needed is there and works",
+    "gdbinit": "print the path of the file to source in GDB",
+}
+"""Shell commands and what they do; a command is imported only when it is used, for a fast start."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (default: the process's) and return the exit status."""
+    signal.signal(signal.SIGTERM, _raise_exit)
+    signal.signal(signal.SIGHUP, _raise_exit)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except KexecdbgError as error:
+        print(f"kexecdbg: {error}", file=sys.stderr)
+        return EXIT_PROBLEM
+    except KeyboardInterrupt:
+        print("kexecdbg: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader (head, less) went away; what it did not read is not missed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PROBLEM
+
+
+def _run(arguments: list[str]) -> int:
+    parser = _parser()
+    if not arguments:
+        parser.print_help()
+        return EXIT_PROBLEM
+    name = arguments[0]
+    if name not in COMMANDS:
+        parser.parse_args(arguments)  # --help, --version, or an unknown command: argparse ends here
+        return EXIT_PROBLEM
+    module = importlib.import_module(f"kexecdbg.ui.commands.{'gdb_init' if name == 'gdbinit' else name}")
+    command = argparse.ArgumentParser(prog=f"kexecdbg {name}", description=module.SUMMARY)
+    module.add_arguments(command)
+    status: int = module.run(command.parse_args(arguments[1:]))
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="kexecdbg",
+        description="Says why an arm64 machine freezes when its MMU is switched on.",
+        epilog=f"commands:\n{listing}\n\nEach has --help. In GDB: source the file that `kexecdbg gdbinit` prints.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="kexecdbg COMMAND [ARGUMENT...]",
+    )
+    parser.add_argument("--version", action="version", version=f"kexecdbg {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
+    return parser
+
+
+def _raise_exit(number: int, frame: FrameType | None) -> None:
+    # As an exception, so that contexts end what they started.
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
