@@ -7,7 +7,7 @@ Arm ARM D8.2 (translation process, tables 8-10 to 8-34); pseudocode ``TGxGranule
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kexecdbg.arm64.bits import mask
 
@@ -30,7 +30,7 @@ class Granule:
     shift: int
     block_levels: frozenset[int]
     wide_block_level: int
-    contiguous: Mapping[int, int]
+    contiguous: Mapping[int, int] = field(hash=False)
 
     @property
     def stride(self) -> int:

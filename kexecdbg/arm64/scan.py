@@ -397,7 +397,7 @@ def _scan(subject: _Subject, memory: PhysicalMemory, limits: ScanLimits | None) 
         if attributes is None:
             attributes = seen[key] = subject.attributes(*key)
         page_size = 1 << table.shift(run.level)
-        ranges.append(MappedRange(run.va, run.va + run.count * page_size, run.pa, page_size, run.level, attributes))
+        ranges.append(MappedRange(run.va, run.va + run.pages * page_size, run.pa, page_size, run.level, attributes))
     problems = [_problem(table, subject.register, raw) for raw in found.problems]
     if problem is not None:
         problems.append(_configuration_problem(problem, subject))

@@ -171,10 +171,13 @@ def stage2_of(registers: RegisterValues) -> Stage2:
         )
         problem = Cause(CauseKind.STAGE2_START_LEVEL, text, register="VTCR_EL2", field="SL0")
     hardware_af = bool(bit(vtcr, _HA)) and guesses.has("FEAT_HAFDBS")
+    input_bits = 64 - t0sz
+    if problem is not None or start is None:  # any legal shape will do: it is not walked
+        start, input_bits = LAST_LEVEL, granule.level_shift(LAST_LEVEL - 1)
     table = TableFormat(
         granule=granule,
-        input_bits=64 - t0sz if problem is None else 40,
-        start_level=start if problem is None and start is not None else 1,
+        input_bits=input_bits,
+        start_level=start,
         output_bits=output_bits,
         ds=ds,
         lpa=lpa,
@@ -187,7 +190,7 @@ def stage2_of(registers: RegisterValues) -> Stage2:
         table=table,
         base=base,
         problem=problem,
-        warnings=warnings,
+        warnings=() if problem else warnings,
         dirty=hardware_af and bool(bit(vtcr, _HD)) and guesses.has("FEAT_HAFDBS_dirty"),
         xnx=guesses.has("FEAT_XNX"),
         protected_walk=bool(bit(hcr, HCR_PTW)),

@@ -52,11 +52,11 @@ class RawProblem:
 
 
 class Run(NamedTuple):
-    """Leaves in a row: ``count`` entries of ``level`` with the same attributes, contiguous in both address spaces."""
+    """Leaves in a row: ``pages`` entries of ``level`` with the same attributes, contiguous in both address spaces."""
 
     va: int
     pa: int
-    count: int
+    pages: int
     level: int
     attributes: int
     inherited: int

@@ -201,7 +201,7 @@ def stage1_of(registers: RegisterValues, regime: Regime, *, upper: bool = False)
         guesses, txsz, granule or GRANULE_4K, ds, facts.tcr, upper
     )
     granule = granule or GRANULE_4K
-    input_bits = 64 - (txsz if problem is None else 16)
+    input_bits = 64 - (txsz if problem is None else 16)  # with a problem any legal size will do: it is not walked
     table = TableFormat(
         granule=granule,
         input_bits=input_bits,
@@ -212,7 +212,7 @@ def stage1_of(registers: RegisterValues, regime: Regime, *, upper: bool = False)
         big_endian=bool(bit(sctlr, SCTLR_EE)),
         hardware_af=hardware_af,
     )
-    base, base_warning = table_base(table, ttbr, ttbr_name)
+    base, base_warnings = table_base(table, ttbr, ttbr_name)
     tbi = bool(bit(tcr, fields.tbi))
     tbid = tbi and bool(bit(tcr, fields.tbid))
     return Stage1(
@@ -222,7 +222,7 @@ def stage1_of(registers: RegisterValues, regime: Regime, *, upper: bool = False)
         base=base,
         ttbr=ttbr_name,
         problem=problem,
-        warnings=base_warning,
+        warnings=() if problem else base_warnings,
         tbi=tbi,
         tbi_fetch=tbi and not tbid,
         epd=_flag(tcr, fields.epd),
