@@ -37,7 +37,7 @@ VA = 0x4030_1000
 ROOT = 0x5000_0000
 
 
-def walk_page(leaf: int, regime: Regime, table_bits: int = 0, pan: bool = False, **changes: int) -> Walk:
+def walk_page(leaf: int, regime: Regime, table_bits: int = 0, *, pan: int = 0, **changes: int) -> Walk:
     """A walk to ``leaf`` at level 3 with ``table_bits`` in the level 0 entry."""
     changes.setdefault(regime.facts.ttbr0, ROOT)
     if regime is Regime.EL2_0:
@@ -45,7 +45,7 @@ def walk_page(leaf: int, regime: Regime, table_bits: int = 0, pan: bool = False,
         changes.setdefault("TCR_EL2", 0x5_B510_3510)
     if regime is Regime.EL3:
         changes = {"SCTLR_EL3": 0x30C5_1835, "TCR_EL3": 0x8085_3510, "MAIR_EL3": 0xFF << 32, **changes}
-    return walk(registers(**changes), Words(page_path(leaf, VA, ROOT, table_bits)), VA, regime=regime, pan=pan)
+    return walk(registers(**changes), Words(page_path(leaf, VA, ROOT, table_bits)), VA, regime=regime, pan=bool(pan))
 
 
 @pytest.mark.parametrize("row", MATRIX["rows"], ids=lambda row: f"{row['regime']}-{row['table']}-wxn{row['wxn']}")
