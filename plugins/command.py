@@ -119,7 +119,7 @@ def evaluate_address(expression: str) -> int:
     try:
         value = gdb.parse_and_eval(expression)
         if value.type.strip_typedefs().code in (gdb.TYPE_CODE_ARRAY, gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION):
-            value = value.address
+            value = gdb.parse_and_eval(f"&({expression})")
         return int(value.cast(gdb.lookup_type("unsigned long")))
     except gdb.error as error:
         raise UsageError(f"cannot evaluate the address {expression!r}: {error}") from None

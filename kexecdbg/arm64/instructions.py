@@ -133,7 +133,9 @@ def _system_move(word: int) -> SystemMove | None:
     """MSR (register) or MRS: bits 31:20 are 0xD51 or 0xD53, op0 is 2 + bit 19."""
     if bits(word, 31, 22) != 0b1101010100 or not bit(word, 20):
         return None
-    register = by_encoding(2 + bit(word, 19), bits(word, 18, 16), bits(word, 15, 12), bits(word, 11, 8), bits(word, 7, 5))
+    register = by_encoding(
+        2 + bit(word, 19), bits(word, 18, 16), bits(word, 15, 12), bits(word, 11, 8), bits(word, 7, 5)
+    )
     number = bits(word, 4, 0)
     return SystemMove(register, "XZR" if number == 31 else f"X{number}", not bit(word, 21))
 

@@ -65,6 +65,7 @@ class Finding:
         text: one or two sentences: what is wrong and what the CPU will do.
         evidence: what decides it, by name (address, level, descriptor, bit, register, field); integers are values.
         repair: what cures it, when one write does.
+        is_consequence: it follows from another finding, and is shown after that one.
     """
 
     id: str
@@ -72,3 +73,4 @@ class Finding:
     text: str
     evidence: Mapping[str, int | str | None] = field(default_factory=dict)
     repair: Repair | None = None
+    is_consequence: bool = False

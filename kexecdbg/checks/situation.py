@@ -93,24 +93,20 @@ class Situation:
         """The fault of a fetch from the exception vector."""
         return self.vector_fetch.fault_for(Access.FETCH)
 
-    def walk(
-        self, va: int, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None
-    ) -> Walk:
+    def walk(self, va: int, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None) -> Walk:
         """Translate ``va`` in the state after the write, with further ``registers`` and memory ``words`` replaced."""
         state = self.after.with_values(registers) if registers else self.after
         memory = OverlayMemory(self.memory, words) if words else self.memory
         return walk(state, memory, va, regime=self.regime)
 
-    def cures_fetch(
-        self, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None
-    ) -> bool:
+    def cures_fetch(self, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None) -> bool:
         """Whether the next fetch would get the intended instruction with these replacements."""
         result = self.walk(self.next_pc, registers, words)
         return result.fault_for(Access.FETCH) is None and self.finds_intended_code(result)
 
     @cached_property
     def intended_code(self) -> bytes | None:
-        """The next instructions as the code now running sees them, up to the end of its 64 bytes; ``None`` if unreadable."""
+        """The next instructions as the code that runs now sees them, at most 64 bytes; ``None`` if unreadable."""
         return self._read(read_through(self.before, self.memory, self.next_pc), 64 - self.next_pc % 64)
 
     def finds_intended_code(self, result: Walk) -> bool:

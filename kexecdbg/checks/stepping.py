@@ -221,6 +221,4 @@ def _exception_taken(state: CpuState, interrupted: int) -> ExceptionRecord | Non
     base = state.require(facts.vbar, "whether an exception was taken") & ~0x7FF
     if not base <= pc < base + 0x800 or state.get(facts.elr) != interrupted:
         return None
-    return ExceptionRecord(
-        state.require(facts.esr, "which exception was taken"), state.get(facts.far), interrupted
-    )
+    return ExceptionRecord(state.require(facts.esr, "which exception was taken"), state.get(facts.far), interrupted)

@@ -34,7 +34,7 @@ class TableView:
 
 
 def tables_as_if_on(state: CpuState, memory: PhysicalMemory, regime: Regime) -> TableView:
-    """The state to walk ``regime``'s tables in; when its MMU is off, the state in which it is about to be switched on."""
+    """The state to walk ``regime``'s tables in; while its MMU is off, the state it is about to be switched on in."""
     sctlr = regime.facts.sctlr
     if mmu_enabled(regime, state) or sctlr in state.assumed_names():
         return TableView(state, regime, as_if_on=False)
@@ -45,7 +45,9 @@ def tables_as_if_on(state: CpuState, memory: PhysicalMemory, regime: Regime) -> 
         write = None
     if write is not None and write.enables_mmu and write.register == sctlr:
         after = state.with_values({sctlr: write.value})
-        return TableView(after, regime, True, f"the MMU is off; walked with {sctlr} = {write.value:#x}, about to be written")
+        return TableView(
+            after, regime, True, f"the MMU is off; walked with {sctlr} = {write.value:#x}, about to be written"
+        )
     value = needed(state, sctlr, "the walk") | 1 << SCTLR_M
     return TableView(state.with_values({sctlr: value}), regime, True, f"the MMU is off; walked as if {sctlr}.M were 1")
 

@@ -42,7 +42,7 @@ def judge(situation: Situation) -> Verdict:
     """Apply every rule of the catalogue to ``situation`` and predict what happens."""
     prediction = predict(situation)
     findings = [finding for rule in all_rules() for finding in rule.check(situation)]
-    findings.sort(key=lambda finding: (_ORDER[finding.severity], finding.id))
+    findings.sort(key=lambda finding: (_ORDER[finding.severity], finding.is_consequence, finding.id))
     if prediction.outcome is Outcome.UNKNOWN:
         judgement = Judgement.UNKNOWN
     elif prediction.first is not None:

@@ -55,7 +55,17 @@ def build_program(name: str, addresses: Mapping[str, int]) -> GuestProgram:
         return _load(elf_file)
 
 
-def _run(tool: str, *arguments: str) -> None:
+def binutils_version() -> str:
+    """Version of the cross binutils, ``2.40``.
+
+    Raises:
+        EnvironmentProblem: they are missing.
+    """
+    first_line = _run("as", "--version").splitlines()[0]
+    return first_line.rsplit(maxsplit=1)[-1]
+
+
+def _run(tool: str, *arguments: str) -> str:
     program = shutil.which(_PREFIX + tool)
     if program is None:
         raise EnvironmentProblem(
@@ -64,6 +74,7 @@ def _run(tool: str, *arguments: str) -> None:
     result = subprocess.run([program, *arguments], capture_output=True, text=True)
     if result.returncode:
         raise EnvironmentProblem(f"{_PREFIX}{tool} failed: {result.stderr.strip()}")
+    return result.stdout
 
 
 def _load(path: Path) -> GuestProgram:

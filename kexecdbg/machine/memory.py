@@ -29,14 +29,10 @@ class SharedRamFile:
     Memory that the file does not hold (flash, ROM) is read through ``fallback``.
     """
 
-    def __init__(
-        self, path: Path, block_name: str, memory_map: MemoryMap, fallback: WritablePhysicalMemory
-    ) -> None:
+    def __init__(self, path: Path, block_name: str, memory_map: MemoryMap, fallback: WritablePhysicalMemory) -> None:
         self.path = path
         self._regions = tuple(
-            region
-            for region in memory_map.regions
-            if region.kind is RegionKind.RAM and region.name == block_name
+            region for region in memory_map.regions if region.kind is RegionKind.RAM and region.name == block_name
         )
         if not self._regions:
             raise EnvironmentProblem(f"{path}: the machine has no RAM block called {block_name}")
@@ -111,6 +107,4 @@ def write_and_verify(memory: WritablePhysicalMemory, address: int, data: bytes) 
     memory.write(address, data)
     found = memory.read(address, len(data))
     if found != data:
-        raise TargetError(
-            f"write of {data.hex()} to physical {address:#x} did not take: it reads back {found.hex()}"
-        )
+        raise TargetError(f"write of {data.hex()} to physical {address:#x} did not take: it reads back {found.hex()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -92,7 +93,9 @@ class Console:
         """
         expression = re.compile(pattern)
         with self._changed:
-            done = self._changed.wait_for(lambda: self._closed or expression.search(self._received.decode(errors="replace")), seconds)
+            done = self._changed.wait_for(
+                lambda: self._closed or expression.search(self._received.decode(errors="replace")), seconds
+            )
             text = self._received.decode(errors="replace")
         match = expression.search(text)
         if match:
@@ -103,10 +106,9 @@ class Console:
 
     def close(self) -> None:
         """Stop collecting."""
-        try:
+        # It is disconnected already when QEMU ended first.
+        with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # already disconnected: QEMU ended first
         self._thread.join()
         self._connection.close()
 
@@ -149,9 +151,7 @@ class QemuProcess:
         self.console = Console(console_ours)
         self.pid = self._await_pid()
 
-    def _start(
-        self, program: str, options: MachineOptions, descriptors: Sequence[int]
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, program: str, options: MachineOptions, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
         qmp, console, gdb = descriptors
         command = [
             program,

@@ -1,17 +1,19 @@
 """Runs beside one QEMU and cleans up after it, whatever happens to the program that started it.
 
-A process of its own (started by :mod:`kexecdbg.qemu.process`), because a killed program cannot clean up. It starts QEMU,
-waits for the end of its standard input (the starter closed it, or died) or for a signal, then ends QEMU and removes
-the private directory. Should it be killed itself, the kernel ends QEMU (PR_SET_PDEATHSIG) and the starter removes the
-directory.
+A process of its own (started by :mod:`kexecdbg.qemu.process`), because a killed program cannot clean up. It starts
+QEMU, waits for the end of its standard input (the starter closed it, or died) or for a signal, then ends QEMU and
+removes the private directory. Should it be killed itself, the kernel ends QEMU (PR_SET_PDEATHSIG) and the starter
+removes the directory.
 
 Standard library only and no import of the package: it has to start fast.
 
-Usage: ``supervisor.py DIRECTORY FD,FD,... PROGRAM ARGUMENT...``; prints ``pid N`` once QEMU runs, ``exit N`` when it ended.
+Usage: ``supervisor.py DIRECTORY FD,FD,... PROGRAM ARGUMENT...``. Prints ``pid N`` once QEMU runs, ``exit N`` when it
+has ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import selectors
@@ -29,10 +31,9 @@ def _die_with_parent() -> None:
 
 
 def _say(text: str) -> None:
-    try:
+    # The starter may be gone; the end of standard input says so as well.
+    with contextlib.suppress(BrokenPipeError):
         os.write(1, f"{text}\n".encode())
-    except BrokenPipeError:
-        pass  # the starter is gone; the end of standard input says so as well
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -49,8 +50,8 @@ def main(directory: str, command: list[str], keep_fds: list[int]) -> int:
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
+    for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(ending, lambda *_: None)
     try:
         with open(os.path.join(directory, "qemu.log"), "wb") as log:
             try:

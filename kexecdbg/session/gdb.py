@@ -55,23 +55,30 @@ class CommandResult:
 
 
 class GdbSession:
-    """GDB with kexecdbg loaded; ends with its context.
+    """GDB with kexecdbg loaded (unless ``load_commands`` is false); ends with its context.
 
     >>> with GdbSession() as gdb:                                       # doctest: +SKIP
     ...     gdb.connect("/run/user/1000/gdb.sock")
     ...     print(gdb.run("kexec-check").document["verdict"])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, load_commands: bool = True) -> None:
         command = [gdb_program(), "-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"]
         self._controller = GdbController(command, time_to_check_for_additional_output_sec=_MORE_OUTPUT_SECONDS)
         self._io = self._controller.io_manager
         self._token = 0
         try:
-            for line in ("set pagination off", "set confirm off", "set height 0", "set width 0", "set style enabled off"):
+            for line in (
+                "set pagination off",
+                "set confirm off",
+                "set height 0",
+                "set width 0",
+                "set style enabled off",
+            ):
                 self.command(line, _START_SECONDS)
-            self.command(f"source {data_root() / 'gdbinit'}", _START_SECONDS)
-            self.command("set kexecdbg-mark-output on")
+            if load_commands:
+                self.command(f"source {data_root() / 'gdbinit'}", _START_SECONDS)
+                self.command("set kexecdbg-mark-output on")
         except BaseException:
             self.close()
             raise
@@ -88,6 +95,10 @@ class GdbSession:
             self.command(f"target remote {target}", seconds)
         except TargetError as error:
             raise TargetError(f"{target}: no gdbstub answers there ({error}); start QEMU with -s or -gdb") from error
+
+    def disconnect(self, resume: bool) -> None:
+        """Leave the target, running with ``resume``, else stopped where it is."""
+        self.command("detach" if resume else "disconnect")
 
     def load_symbols(self, path: Path) -> None:
         """Read symbols from the ELF file at ``path``."""
@@ -171,4 +182,3 @@ class GdbSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-

@@ -27,12 +27,9 @@ def decoded_register(decoded: DecodedRegister) -> Json:
         "value": number(decoded.value),
         "layout": decoded.layout,
         "fields": [
-            {"name": f.name, "msb": f.msb, "lsb": f.lsb, "value": f.value, "meaning": f.meaning}
-            for f in decoded.fields
+            {"name": f.name, "msb": f.msb, "lsb": f.lsb, "value": f.value, "meaning": f.meaning} for f in decoded.fields
         ],
-        "findings": [
-            {"kind": f.kind, "msb": f.msb, "lsb": f.lsb, "text": f.text} for f in decoded.findings
-        ],
+        "findings": [{"kind": f.kind, "msb": f.msb, "lsb": f.lsb, "text": f.text} for f in decoded.findings],
         "assumptions": list(decoded.assumptions),
     }
 
@@ -82,7 +79,6 @@ def walk(result: Walk) -> Json:
         "warnings": [cause.text for cause in result.warnings],
         "assumptions": list(result.assumptions),
     }
-
 
 
 def _access_fault(result: Walk, access: Access) -> Json | None:

@@ -35,9 +35,7 @@ def _grouped_findings(decoded: DecodedRegister, style: Style) -> list[str]:
     pad = " " * _NAME_COLUMN
     lines = []
     for kind, text in (("res1", "RES1 bits that are 0"), ("res0", "RES0 bits that are 1")):
-        ranges = [
-            str(f.msb) if f.msb == f.lsb else f"{f.msb}:{f.lsb}" for f in decoded.findings if f.kind == kind
-        ]
+        ranges = [str(f.msb) if f.msb == f.lsb else f"{f.msb}:{f.lsb}" for f in decoded.findings if f.kind == kind]
         if ranges:
             lines.append(style.warn(hanging(f"{pad}! ", f"{text}: {', '.join(ranges)}", _NAME_COLUMN + 2)))
     others = [f.text for f in decoded.findings if f.kind not in ("res0", "res1")]

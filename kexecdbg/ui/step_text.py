@@ -64,7 +64,9 @@ def _rows(label: str, predicted: ExceptionRecord | None, observed: ExceptionReco
     for name in ("esr", "far", "elr"):
         values = [_cell(record, name) for record in (predicted, observed)]
         if values[0] != "-":
-            rows.append(f"{label if name == 'esr' else '':<4} {name.upper():<5} {values[0]:<34} {values[1]:<34}".rstrip())
+            rows.append(
+                f"{label if name == 'esr' else '':<4} {name.upper():<5} {values[0]:<34} {values[1]:<34}".rstrip()
+            )
     return rows
 
 

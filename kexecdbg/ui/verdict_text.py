@@ -15,8 +15,7 @@ def verdict_text(verdict: Verdict, style: Style) -> str:
     """What kexec-check prints."""
     situation = verdict.situation
     lines = [
-        f"{_headline(verdict, style)}: the write at {situation.site:#x} switches the {situation.regime.value} "
-        f"MMU on"
+        f"{_headline(verdict, style)}: the write at {situation.site:#x} switches the {situation.regime.value} MMU on"
     ]
     lines += [_finding(finding, style) for finding in verdict.findings]
     lines.append(prediction_text(verdict.prediction, verdict, style))

@@ -43,7 +43,9 @@ class KexecStep(Command):
             "check": json_form.verdict(verdict),
         }
         if arguments.before:
-            return document, "\n".join([*(step_text(record, style) for record in records), verdict_text(verdict, style)])
+            return document, "\n".join(
+                [*(step_text(record, style) for record in records), verdict_text(verdict, style)]
+            )
         observed = step_over_switch(target, verdict, arguments.follow)
         document |= {"observed": json_form.observation(observed, verdict), "agrees": observed.agrees_with(verdict)}
         lines = [step_text(record, style) for record in (*records, *observed.steps)]

@@ -34,14 +34,16 @@ def _check(situation: Situation) -> Iterator[Finding]:
             "level": fault.cause.level,
             "bit": fault.cause.bit,
         },
+        is_consequence=will_be_taken,
     )
 
 
 RULE = Rule(
     "M05",
     "The exception vectors are out of reach",
-    "The first fault after the switch is fetched from VBAR_ELx through the new tables. Where they do not map the vectors "
-    "executable, the vector fetch faults, and so on for ever: silence, and ESR, FAR and ELR of the first fault are gone.",
+    "The first fault after the switch is fetched from VBAR_ELx through the new tables. Where they do not map the "
+    "vectors executable, the vector fetch faults, and so on for ever: silence, and ESR, FAR and ELR of the first fault "
+    "are gone.",
     (
         "Arm ARM D1.3.4 (exception entry)",
         "Linux [RFC v2 0/8] 20190731153857.4045-1-pasha.tatashin@soleen.com; p1c0 issue 78",

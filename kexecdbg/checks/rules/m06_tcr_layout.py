@@ -54,9 +54,9 @@ def _convert(value: int, source: TcrLayout, target: TcrLayout, fixed: int) -> in
 RULE = Rule(
     "M06",
     "TCR_EL2 in the layout of the other E2H",
-    "With HCR_EL2.E2H=1, TCR_EL2 has the layout of TCR_EL1: the output size is IPS at bits 34:32 instead of PS at 18:16, "
-    "bit 23 is EPD1 instead of RES1. A value made for the other layout keeps a plausible T0SZ and granule and loses the "
-    "output size. CurrentEL cannot tell the two apart; HCR_EL2.E2H can.",
+    "With HCR_EL2.E2H=1, TCR_EL2 has the layout of TCR_EL1: the output size is IPS at bits 34:32 instead of PS at "
+    "18:16, bit 23 is EPD1 instead of RES1. A value made for the other layout keeps a plausible T0SZ and granule and "
+    "loses the output size. CurrentEL cannot tell the two apart; HCR_EL2.E2H can.",
     (
         "Arm ARM D23.2.168, TCR_EL2",
         "Linux [RFC v2 8/8] 20190731153857.4045-9-pasha.tatashin@soleen.com on VHE",

@@ -49,8 +49,8 @@ RULE = Rule(
     "M08",
     "The output size is smaller than an address on the path",
     "TCR_ELx.PS (IPS in the layout with two ranges) limits every address the walk produces: the table base, each next "
-    "table, the page. Beyond it the walk ends in an Address size fault; for the table base that is level 0, whatever the "
-    "start level.",
+    "table, the page. Beyond it the walk ends in an Address size fault; for the table base that is level 0, whatever "
+    "the start level.",
     ("Arm ARM D8.2.4 (output address size)", "Linux [RFC v2 8/8] on VHE"),
     _check,
 )

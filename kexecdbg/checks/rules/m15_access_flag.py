@@ -15,7 +15,7 @@ _AF = 10
 
 def _check(situation: Situation) -> Iterator[Finding]:
     fault = situation.fetch_fault
-    if fault is None or fault.cause.kind is not CauseKind.ACCESS_FLAG:
+    if fault is None or fault.cause.kind is not CauseKind.ACCESS_FLAG or _points_to_table(situation):
         return
     repair = change_descriptor(situation, fault.cause, set_bits=1 << _AF, what="sets bit 10, AF")
     if repair is None:
@@ -34,6 +34,15 @@ def _check(situation: Situation) -> Iterator[Finding]:
         },
         repair,
     )
+
+
+def _points_to_table(situation: Situation) -> bool:
+    """Whether the block has address bits that a block of its size does not: it is a table descriptor (M14)."""
+    leaf, size = situation.fetch.levels[-1], situation.fetch.page_size
+    if leaf.level == 3 or leaf.descriptor is None:
+        return False
+    size = size or 1 << (39 - 9 * leaf.level)
+    return bool(leaf.descriptor & (size - 1) & ~0x1_FFFF)
 
 
 RULE = Rule(

@@ -49,8 +49,8 @@ def _repair(situation: Situation, intended: int) -> DescriptorRepair | None:
 RULE = Rule(
     "M16",
     "The code's address leads to other memory",
-    "The page is mapped and executable, but to another physical page: a shift that is off, an address cut to 32 bits, a "
-    "table filled with the wrong base. The CPU runs on into whatever is there, often an undefined instruction.",
+    "The page is mapped and executable, but to another physical page: a shift that is off, an address cut to 32 bits, "
+    "a table filled with the wrong base. The CPU runs on into whatever is there, often an undefined instruction.",
     ("Xen d600fcea49; EDK2 41f890164b; TF-A aa447b9c5, 444281cc4; rust-raspberrypi 977343de",),
     _check,
 )

@@ -31,8 +31,8 @@ def _check(situation: Situation) -> Iterator[Finding]:
 RULE = Rule(
     "M34",
     "The tables have the other byte order",
-    "SCTLR_ELx.EE sets the byte order of data accesses and of table walks. A value that sets it by accident makes every "
-    "descriptor garbage.",
+    "SCTLR_ELx.EE sets the byte order of data accesses and of table walks. A value that sets it by accident makes "
+    "every descriptor garbage.",
     ("Arm ARM D23.2.147, SCTLR_ELx.EE",),
     _check,
 )
