@@ -6,6 +6,7 @@ nothing is waited for that does not come.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -24,6 +25,10 @@ from kexecdbg.resources import data_root
 from kexecdbg.session.marks import OUTPUT_MARK
 
 _START_SECONDS = 30.0
+_END_SECONDS = 2.0
+_INTERRUPT_SECONDS = 5.0
+_WITHOUT_CORE_FILE = ("sh", "-c", 'ulimit -c 0 && exec "$0" "$@"')
+"""Should GDB crash, it leaves no core file in the user's folder."""
 _MORE_OUTPUT_SECONDS = 0.001
 """pygdbmi's wait for more output after it has read some; its default of 0.2 s makes five commands a second."""
 
@@ -63,7 +68,7 @@ class GdbSession:
     """
 
     def __init__(self, load_commands: bool = True) -> None:
-        command = [gdb_program(), "-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"]
+        command = [*_WITHOUT_CORE_FILE, gdb_program(), "-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"]
         self._controller = GdbController(command, time_to_check_for_additional_output_sec=_MORE_OUTPUT_SECONDS)
         self._io = self._controller.io_manager
         self._token = 0
@@ -133,13 +138,24 @@ class GdbSession:
         return CommandResult(json.loads(parts[1]), parts[2].rstrip("\n"))
 
     def _collect(self, line: str, seconds: float) -> str:
+        try:
+            printed, problem = self._until_answered(line, seconds)
+        except TimeoutError:
+            self.interrupt()
+            # Whatever the interrupted command still says belongs to it, not to the next one.
+            with contextlib.suppress(TimeoutError):
+                self._until_answered(line, _INTERRUPT_SECONDS)
+            raise TargetError(f"{line}: not finished within {seconds:g} s; interrupted") from None
+        if problem is not None:
+            raise TargetError(problem)
+        return printed
+
+    def _until_answered(self, line: str, seconds: float) -> tuple[str, str | None]:
+        """What was printed until GDB answered the second command, and the first one's error if it had one."""
         printed: list[str] = []
         problem: str | None = None
         deadline = time.monotonic() + seconds
-        while True:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise TargetError(f"{line}: GDB did not answer within {seconds:g} s")
+        while (remaining := deadline - time.monotonic()) > 0:
             for response in self._io.get_gdb_response(timeout_sec=min(remaining, 0.5), raise_error_on_timeout=False):
                 if response["type"] == "console" and response["payload"]:
                     printed.append(response["payload"])
@@ -147,11 +163,10 @@ class GdbSession:
                     if response["message"] == "error":
                         problem = response["payload"].get("msg", "GDB reports an error without a message")
                 elif response["type"] == "result" and response["token"] == self._token + 1:
-                    if problem is not None:
-                        raise TargetError(problem)
-                    return "".join(printed)
+                    return "".join(printed), problem
             if self._controller.gdb_process is None or self._controller.gdb_process.poll() is not None:
                 raise TargetError(f"{line}: GDB has ended")
+        raise TimeoutError
 
     def interrupt(self) -> None:
         """Stop the running target as Ctrl-C would."""
@@ -160,13 +175,14 @@ class GdbSession:
             process.send_signal(signal.SIGINT)
 
     def close(self) -> None:
-        """End GDB; the target is left as GDB leaves it."""
+        """End GDB. A target that is still connected ends with it (GDB kills what it debugs; QEMU then exits)."""
         process = self._controller.gdb_process
         if process is None:
             return
-        process.terminate()
+        with contextlib.suppress(OSError):
+            self._controller.write("-gdb-exit", read_response=False)
         try:
-            process.wait(3)
+            process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
