@@ -61,7 +61,7 @@ class Command(gdb.Command):
     REPEATS: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        self.parser = _Parser(prog=self.NAME, description=self.SUMMARY, add_help=False, allow_abbrev=False)
+        self.parser = _Parser(prog=self.NAME, add_help=False, allow_abbrev=False)
         self.add_arguments(self.parser)
         self.parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
         type(self).__doc__ = f"{self.SUMMARY}\n\n{self.parser.format_help()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kexecdbg.arm64.regimes import RegimeFacts
 from kexecdbg.arm64.syndromes import decode_syndrome
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair, Severity
 from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Prediction
@@ -52,29 +53,33 @@ def repair_text(repair: Repair) -> str:
     return f"{repair.register} = {repair.new:#x} instead of {repair.old:#x}: {repair.text}"
 
 
-def exception_text(record: ExceptionRecord | None) -> str:
-    """An exception on one line."""
-    if record is None:
-        return "none"
-    far = "" if record.far is None else f" FAR {record.far:#x}"
-    return f"ESR {record.esr:#010x}{far} ELR {record.elr:#x}"
+def exception_text(record: ExceptionRecord, facts: RegimeFacts) -> str:
+    """An exception as its target level's syndrome registers show it, and in words."""
+    if record.far is None:
+        addresses = f"{facts.elr} {record.elr:#x}"
+    elif record.far == record.elr:
+        addresses = f"{facts.far} = {facts.elr} = {record.elr:#x}"
+    else:
+        addresses = f"{facts.far} {record.far:#x}, {facts.elr} {record.elr:#x}"
+    return f"{facts.esr} {record.esr:#010x}, {addresses}: {decode_syndrome(record.esr).summary}"
 
 
 def prediction_text(prediction: Prediction, verdict: Verdict, style: Style) -> str:
     """What the CPU will do, with the syndromes in words."""
+    situation = verdict.situation
     if prediction.first is None:
         outcome = {
-            Outcome.RUNS_ON: f"runs on at {verdict.situation.next_pc:#x}",
+            Outcome.RUNS_ON: f"runs on at {situation.next_pc:#x}",
             Outcome.UNKNOWN: "cannot be told: " + _why_unknown(verdict),
         }[prediction.outcome]
         return hanging("predicted", outcome, _COLUMN, style)
-    lines = [hanging("predicted", f"1st exception: {exception_text(prediction.first)}", _COLUMN, style)]
-    lines.append(" " * _COLUMN + f"  {decode_syndrome(prediction.first.esr).summary}")
+    facts = situation.regime.facts
+    lines = [hanging("predicted", f"1st exception: {exception_text(prediction.first, facts)}", _COLUMN, style)]
     if prediction.then is not None:
-        lines.append(" " * _COLUMN + f"2nd exception: {exception_text(prediction.then)}")
-        lines.append(hanging("", f"  {decode_syndrome(prediction.then.esr).summary}; the same for ever", _COLUMN))
+        then = f"2nd exception: {exception_text(prediction.then, facts)}; the same for ever"
+        lines.append(hanging("", then, _COLUMN))
     else:
-        lines.append(hanging("", f"then the CPU {prediction.outcome.value}, {verdict.situation.vector:#x}", _COLUMN))
+        lines.append(hanging("", f"then the CPU {prediction.outcome.value}, {situation.vector:#x}", _COLUMN))
     return "\n".join(lines)
 
 
