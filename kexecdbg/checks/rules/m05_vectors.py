@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kexecdbg.arm64.faults import FaultKind
 from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.prediction import predict
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
 
@@ -14,7 +15,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     fault = situation.vector_fault
     if fault is None or fault.kind is FaultKind.UNKNOWN:
         return
-    will_be_taken = situation.fetch_fault is not None
+    will_be_taken = predict(situation).first is not None
     vbar = situation.regime.facts.vbar
     consequence = (
         "so the exception faults on its own vector, for ever; the second one overwrites the first syndrome"
