@@ -42,7 +42,8 @@ def plan_repairs(verdict: Verdict, state: CpuState) -> RepairPlan:
         UsageError: nothing can be repaired from here; the message says why.
     """
     fatal = [finding for finding in verdict.findings if finding.severity is Severity.FATAL]
-    repairs = [finding.repair for finding in fatal if finding.repair is not None]
+    # Two findings about one descriptor propose the same write.
+    repairs = list(dict.fromkeys(finding.repair for finding in fatal if finding.repair is not None))
     if not fatal:
         raise UsageError("the verdict has no fatal finding: there is nothing to repair")
     if not repairs:
@@ -61,6 +62,11 @@ def plan_repairs(verdict: Verdict, state: CpuState) -> RepairPlan:
         return RepairPlan(verdict, tuple(repairs), operand, None, None)
     if pc not in (situation.vector, situation.next_pc):
         raise UsageError(f"the CPU is at {pc:#x}, not at the switch or stuck after it; run kexec-check again")
+    if situation.fetch_fault is None:
+        raise UsageError(
+            f"the CPU fetched {situation.next_pc:#x} through the wrong translation and may keep it in its TLB, which a "
+            "debugger cannot invalidate; start the machine again and repair before the switch"
+        )
     return RepairPlan(verdict, tuple(repairs), None, situation.next_pc, situation.before.get("PSTATE"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kexecdbg.arm64.faults import Access, Cause
+from kexecdbg.arm64.faults import Access, Cause, CauseKind
 from kexecdbg.arm64.walk import Walk
 from kexecdbg.checks.finding import DescriptorRepair, RegisterRepair
 from kexecdbg.checks.situation import Situation
@@ -24,25 +24,65 @@ def change_descriptor(
     return DescriptorRepair(cause.address, descriptor, new, what)
 
 
-def clear_execute_never(situation: Situation) -> tuple[DescriptorRepair, ...]:
-    """Clear every execute-never bit on the path, when several descriptors together deny the fetch and this cures it."""
-    changes: dict[int, int] = {}
-    for cause in situation.fetch.privileged.execute.causes:
-        if cause.address is None or cause.bit is None:
-            return ()
-        changes[cause.address] = changes.get(cause.address, 0) | 1 << cause.bit
-    words = {}
-    for address, mask in changes.items():
-        descriptor = _descriptor_at(situation.fetch, address)
-        if descriptor is None:
-            return ()
-        words[address] = descriptor & ~mask
-    if not words or not situation.cures_fetch(words=words):
-        return ()
-    return tuple(
-        DescriptorRepair(address, _descriptor_at(situation.fetch, address) or 0, new, "clears its execute-never bit")
+_EXECUTE_NEVER = frozenset(
+    {
+        CauseKind.LEAF_XN,
+        CauseKind.LEAF_PXN,
+        CauseKind.LEAF_UXN,
+        CauseKind.TABLE_XN,
+        CauseKind.TABLE_PXN,
+        CauseKind.TABLE_UXN,
+    }
+)
+_AP1, _AP2 = 6, 7
+
+
+def permit_fetch(situation: Situation) -> dict[int, DescriptorRepair]:
+    """The writes, by descriptor address, that together take away every denial of the next fetch.
+
+    Empty when no change of descriptors does it.
+    """
+    words: dict[int, int] = {}
+    texts: dict[int, list[str]] = {}
+    result = situation.fetch
+    while result.fault_for(Access.FETCH) is not None:
+        before = dict(words)
+        for cause in result.privileged.execute.causes:
+            _permit(cause, result, words, texts)
+        if words == before:
+            return {}
+        result = situation.walk(situation.next_pc, words=words)
+    if not situation.finds_intended_code(result):
+        return {}
+    return {
+        address: DescriptorRepair(
+            address, _descriptor_at(situation.fetch, address) or 0, new, " and ".join(texts[address])
+        )
         for address, new in words.items()
-    )
+    }
+
+
+def _permit(cause: Cause, result: Walk, words: dict[int, int], texts: dict[int, list[str]]) -> None:
+    """Add the change of one descriptor bit that takes ``cause`` away, if there is one, to ``words``."""
+    address, leaf = cause.address, result.levels[-1].address if result.levels else None
+    if cause.kind in _EXECUTE_NEVER and cause.bit is not None:
+        bit, value, text = cause.bit, 0, f"clears bit {cause.bit}, {execute_never_name(cause)}"
+    elif cause.kind is CauseKind.EL0_WRITABLE:
+        address, bit, value, text = leaf, _AP1, 0, "clears bit 6, AP[1]: no access from EL0"
+    elif cause.kind is CauseKind.WXN:
+        address, bit, value, text = leaf, _AP2, 1, "sets bit 7, AP[2]: the page is read-only"
+    else:
+        return
+    descriptor = _descriptor_at(result, address)
+    if address is None or descriptor is None or descriptor >> bit & 1 == value:
+        return
+    words[address] = words.get(address, descriptor) & ~(1 << bit) | value << bit
+    texts.setdefault(address, []).append(text)
+
+
+def execute_never_name(cause: Cause) -> str:
+    """The architecture's name of the bit behind an execute-never cause: ``XN``, ``PXNTable``."""
+    return cause.kind.name.split("_")[1] + ("Table" if cause.kind.name.startswith("TABLE") else "")
 
 
 def change_register(situation: Situation, register: str, new: int, what: str) -> RegisterRepair | None:

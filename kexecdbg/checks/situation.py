@@ -11,7 +11,7 @@ from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction, decode_instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
-from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
+from kexecdbg.arm64.regimes import SCTLR_EE, Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.errors import MemoryUnreadableError, UsageError
@@ -25,16 +25,17 @@ _MAX_ADDRESS = (1 << 64) - 1
 class OverlayMemory:
     """Physical memory with some 64-bit words replaced: what a walk would see after a repair."""
 
-    def __init__(self, memory: PhysicalMemory, words: Mapping[int, int]) -> None:
+    def __init__(self, memory: PhysicalMemory, words: Mapping[int, int], big_endian: bool = False) -> None:
         self._memory = memory
         self._words = words
+        self._word = struct.Struct(">Q" if big_endian else "<Q")
 
     def read(self, address: int, size: int) -> bytes:
         """As the memory below, with the replaced words in place; ``size`` bytes."""
         data = bytearray(self._memory.read(address, size))
         for word_address, value in self._words.items():
             if address <= word_address and word_address + 8 <= address + size:
-                struct.pack_into("<Q", data, word_address - address, value)
+                self._word.pack_into(data, word_address - address, value)
         return bytes(data)
 
 
@@ -96,7 +97,8 @@ class Situation:
     def walk(self, va: int, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None) -> Walk:
         """Translate ``va`` in the state after the write, with further ``registers`` and memory ``words`` replaced."""
         state = self.after.with_values(registers) if registers else self.after
-        memory = OverlayMemory(self.memory, words) if words else self.memory
+        big_endian = bool(bit(state.get(self.regime.facts.sctlr) or 0, SCTLR_EE))
+        memory = OverlayMemory(self.memory, words, big_endian) if words else self.memory
         return walk(state, memory, va, regime=self.regime)
 
     def cures_fetch(self, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None) -> bool:

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 from kexecdbg.arm64.faults import CauseKind
 from kexecdbg.checks.finding import Finding, Severity
-from kexecdbg.checks.repairs import change_descriptor, fetch_denials
+from kexecdbg.checks.repairs import execute_never_name, fetch_denials, permit_fetch
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
 
-_NAMES = {CauseKind.LEAF_XN: "XN", CauseKind.LEAF_PXN: "PXN", CauseKind.LEAF_UXN: "UXN"}
 _WHY = {
     CauseKind.LEAF_XN: "Kernel attributes made for EL1 set it as UXN, where it only concerns EL0",
     CauseKind.LEAF_PXN: "Attributes made for a regime without EL0 may set it without effect there",
@@ -20,9 +19,9 @@ _WHY = {
 
 def _check(situation: Situation) -> Iterator[Finding]:
     for cause in fetch_denials(situation):
-        if cause.kind not in _NAMES or cause.bit is None:
+        if cause.kind not in _WHY or cause.bit is None:
             continue
-        name = _NAMES[cause.kind]
+        name = execute_never_name(cause)
         yield Finding(
             "M01",
             Severity.FATAL,
@@ -35,7 +34,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
                 "bit": cause.bit,
                 "name": name,
             },
-            change_descriptor(situation, cause, clear=1 << cause.bit, what=f"clears bit {cause.bit}, {name}"),
+            permit_fetch(situation).get(cause.address or 0),
         )
 
 

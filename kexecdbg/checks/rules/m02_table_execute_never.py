@@ -6,24 +6,19 @@ from collections.abc import Iterator
 
 from kexecdbg.arm64.faults import CauseKind
 from kexecdbg.checks.finding import Finding, Severity
-from kexecdbg.checks.repairs import change_descriptor, clear_execute_never, fetch_denials
+from kexecdbg.checks.repairs import execute_never_name, fetch_denials, permit_fetch
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
 
-_NAMES = {CauseKind.TABLE_XN: "XNTable", CauseKind.TABLE_PXN: "PXNTable", CauseKind.TABLE_UXN: "UXNTable"}
+_KINDS = frozenset({CauseKind.TABLE_XN, CauseKind.TABLE_PXN, CauseKind.TABLE_UXN})
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
-    causes = [cause for cause in fetch_denials(situation) if cause.kind in _NAMES and cause.bit is not None]
-    combined = clear_execute_never(situation) if len(causes) > 1 else ()
-    repairs = {repair.address: repair for repair in combined}
-    for cause in causes:
-        assert cause.bit is not None and cause.address is not None
-        name = _NAMES[cause.kind]
+    for cause in fetch_denials(situation):
+        if cause.kind not in _KINDS or cause.address is None:
+            continue
+        name = execute_never_name(cause)
         descriptor = next(level.descriptor for level in situation.fetch.levels if level.address == cause.address)
-        repair = repairs.get(cause.address) or change_descriptor(
-            situation, cause, clear=1 << cause.bit, what=f"clears bit {cause.bit}, {name}"
-        )
         yield Finding(
             "M02",
             Severity.FATAL,
@@ -36,7 +31,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
                 "bit": cause.bit,
                 "name": name,
             },
-            repair,
+            permit_fetch(situation).get(cause.address),
         )
 
 

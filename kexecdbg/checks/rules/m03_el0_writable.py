@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 from kexecdbg.arm64.faults import CauseKind
 from kexecdbg.checks.finding import Finding, Severity
-from kexecdbg.checks.repairs import change_descriptor, fetch_denials
+from kexecdbg.checks.repairs import fetch_denials, permit_fetch
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
-
-_AP1 = 1 << 6
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
@@ -28,7 +26,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
                     "bit": 6,
                     "name": "AP[1]",
                 },
-                change_descriptor(situation, cause, clear=_AP1, what="clears bit 6, AP[1]: no access from EL0"),
+                permit_fetch(situation).get(cause.address or 0),
             )
 
 

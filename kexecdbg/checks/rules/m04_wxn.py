@@ -6,18 +6,15 @@ from collections.abc import Iterator
 
 from kexecdbg.arm64.faults import CauseKind
 from kexecdbg.checks.finding import Finding, Severity
-from kexecdbg.checks.repairs import change_descriptor, fetch_denials
+from kexecdbg.checks.repairs import fetch_denials, permit_fetch
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
-
-_AP2 = 1 << 7
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
     for cause in fetch_denials(situation):
         if cause.kind is CauseKind.WXN:
             leaf = situation.fetch.levels[-1]
-            at_leaf = type(cause)(cause.kind, cause.text, leaf.level, leaf.address)
             register = situation.regime.facts.sctlr
             yield Finding(
                 "M04",
@@ -31,7 +28,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
                     "level": leaf.level,
                     "descriptor": leaf.descriptor,
                 },
-                change_descriptor(situation, at_leaf, set_bits=_AP2, what="sets bit 7, AP[2]: the page is read-only"),
+                permit_fetch(situation).get(leaf.address),
             )
 
 
