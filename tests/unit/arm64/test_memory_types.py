@@ -75,3 +75,11 @@ def test_device_and_non_cacheable_are_outer_shareable() -> None:
 )
 def test_combined_shareability(first: int, second: int, combined: int) -> None:
     assert combine_shareability(Shareability(first), Shareability(second)) is Shareability(combined)
+
+
+@pytest.mark.parametrize(
+    ("byte", "xs"),
+    [(0x00, True), (0x01, False), (0x40, False), (0x44, True), (0xA0, False), (0xBB, True), (0xFF, False)],
+)
+def test_xs(byte: int, xs: bool) -> None:
+    assert memory_type_of_mair_byte(byte).xs is xs

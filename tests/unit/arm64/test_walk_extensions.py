@@ -103,12 +103,14 @@ def test_neighbours_under_different_tables_stay_apart() -> None:
     words |= {0x5003_0000 + 8 * index: 0x4000_0713 + (index << 12) for index in range(512)}
     words |= {two + 8: 0x5004_0003 | 1 << 62}
     words |= {0x5004_0000 + 8 * index: 0x4020_0713 + (index << 12) for index in range(512)}
-    words |= {two + 16: 0x4040_0711}
+    words |= {two + 16: 0x4040_0711, two + 24: 0x5005_0003}
+    words |= {0x5005_0000: 0x4060_0713}
     result = scan(registers(TTBR0_EL2=ROOT), Words(words), Regime.EL2)
     assert [(item.va, item.page_size, item.privileged.text) for item in result.ranges] == [
         (0, 4096, "rwx"),
         (0x20_0000, 4096, "r-x"),
         (0x40_0000, 1 << 21, "rwx"),
+        (0x60_0000, 4096, "rwx"),
     ]
 
 

@@ -95,6 +95,14 @@ def test_start_level_needs_physical_bits(granule: Granule, sl0: int, t0sz: int, 
     assert problem is not None
 
 
+def test_level_3_start_with_4k_needs_ttst() -> None:
+    values = registers(VTCR_EL2=vtcr(GRANULE_4K, 39, 3), ID_AA64MMFR2_EL1=0)
+    problem = stage2_of(values).problem
+    assert problem is not None
+    assert problem.text == "VTCR_EL2.SL0 = 3 is not a start level for T0SZ = 39 with the 4K granule"
+    assert stage2_of(registers(VTCR_EL2=vtcr(GRANULE_4K, 39, 3))).problem is None
+
+
 class TestIpaFaults:
     def test_translation(self) -> None:
         result = two_stages(s2={S2_ROOT + 8: 0}, s1_leaf=0x6123_4F53)
