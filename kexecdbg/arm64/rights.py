@@ -153,6 +153,9 @@ class _Explainer:
                 return [self._leaf_cause(reason, execute.leaf_bit, _EXECUTE_NAMES[reason], in_regime=True)]
             if reason is execute.table_kind:
                 return self._table_causes(reason, execute.table_bit, f"{_EXECUTE_NAMES[reason]}", in_regime=True)
+        if reason is CauseKind.NO_EL0_ACCESS and not self._rules.layout.ap1_counts:
+            text = "AP[1] counts as 0 with HCR_EL2.{NV,NV1} = {1,1}: no EL0 access"
+            return [Cause(reason, text, register="HCR_EL2", field="NV1", bit=43)]
         if reason in _LEAF_BITS:
             return [self._leaf_cause(reason, *_LEAF_BITS[reason])]
         if reason in _TABLE_BITS:

@@ -6,7 +6,6 @@ Importing this module imports numpy; only :mod:`kexecdbg.arm64.scan` does so, wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from kexecdbg.arm64.bits import field_mask
 from kexecdbg.arm64.geometry import LAST_LEVEL, TableFormat
 from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.arm64.ranges import ProblemKind, ScanLimits
 from kexecdbg.errors import MemoryUnreadableError
 
 Words = npt.NDArray[np.uint64]
@@ -23,19 +23,6 @@ Flags = npt.NDArray[np.bool_]
 # How often a table is expanded that many entries point to; a kernel with KASAN has one that is reached a million times.
 MAX_VISITS_OF_ONE_TABLE = 64
 _ENTRIES_AT_A_TIME = 1 << 20
-
-
-class ProblemKind(Enum):
-    """What is wrong with an entry, or why it was not followed."""
-
-    CYCLE = "cycle"
-    UNREADABLE = "unreadable table"
-    TABLE_SIZE = "table beyond the output size"
-    OUTPUT_SIZE = "output address beyond the output size"
-    RESERVED = "reserved descriptor"
-    SHARED = "shared table"
-    LIMIT = "scan limit"
-    CONFIGURATION = "configuration"
 
 
 @dataclass(frozen=True)
@@ -60,15 +47,6 @@ class Run(NamedTuple):
     level: int
     attributes: int
     inherited: int
-
-
-@dataclass(frozen=True)
-class ScanLimits:
-    """What bounds the work on hostile tables: entries decoded, runs kept, problems kept."""
-
-    entries: int = 1 << 25
-    runs: int = 1 << 20
-    problems: int = 256
 
 
 @dataclass

@@ -5,7 +5,7 @@ Pseudocode ``AArch64.FullTranslate``, ``AArch64.S1Translate``. The order of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from kexecdbg.arm64.bits import bit, bits, mask
@@ -19,16 +19,13 @@ from kexecdbg.arm64.descriptors import (
     BitNames,
     DescriptorKind,
 )
-from kexecdbg.arm64.faults import STAGE2_PERMISSION_CAUSES, Access, Cause, CauseKind, Fault, FaultKind
+from kexecdbg.arm64.faults import Access, Cause, CauseKind, Fault, FaultKind
 from kexecdbg.arm64.features import has_feature
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
 from kexecdbg.arm64.leaf_attributes import leaf_memory_type, leaf_shareability
 from kexecdbg.arm64.leaf_warnings import leaf_warnings, memory_warnings
 from kexecdbg.arm64.memory_types import (
-    DEVICE_NGNRNE,
     NORMAL_NON_CACHEABLE,
-    NORMAL_WRITE_BACK,
-    NORMAL_WRITE_THROUGH,
     MemoryType,
     Shareability,
     combine_shareability,
@@ -37,129 +34,22 @@ from kexecdbg.arm64.memory_types import (
 )
 from kexecdbg.arm64.permissions import NV1_LAYOUT, decide
 from kexecdbg.arm64.regimes import (
-    HCR_DC,
-    HCR_DCT,
     PSTATE_PAN,
-    SCTLR_I,
+    RANGE_SELECT_BIT,
     Regime,
-    hcr_for_el1,
     mmu_enabled,
     needed,
 )
-from kexecdbg.arm64.rights import Right, Rights, allowed, denied, explain
+from kexecdbg.arm64.rights import Right, Rights, denied, explain
+from kexecdbg.arm64.stage1_off import walk_stage1_off
 from kexecdbg.arm64.stage2 import Stage2, Stage2Walk, locate_table, stage2_enabled, stage2_of, translate_ipa
-from kexecdbg.arm64.translation import FeatureGuesses, Stage1, stage1_of
+from kexecdbg.arm64.translation import Stage1, stage1_of
+from kexecdbg.arm64.walk_result import SelectiveFault, Walk
 
 __all__ = ["DescriptorKind", "Right", "Rights", "SelectiveFault", "Stage2Walk", "Walk", "WalkLevel", "walk"]
 
-_RANGE_SELECT_BIT = 55
 _FETCH = frozenset({Access.FETCH})
 _EVERY_ACCESS = frozenset(Access)
-
-
-@dataclass(frozen=True)
-class SelectiveFault:
-    """A fault before the walk that only some accesses take: E0PD, or a tagged address with TBID.
-
-    Attributes:
-        fault: the fault.
-        accesses: the accesses that take it.
-        privileged_too: false when only EL0 takes it.
-    """
-
-    fault: Fault
-    accesses: frozenset[Access]
-    privileged_too: bool
-
-
-@dataclass(frozen=True)
-class Walk:
-    """The translation of ``va`` in ``regime``.
-
-    Attributes:
-        va: the address as it was asked for.
-        regime: the stage 1 regime.
-        enabled: whether stage 1 is on; if not, the output address is the input address.
-        levels: stage 1 descriptors in the order they were read.
-        pa: physical address that ``va`` translates to, or ``None`` when every access faults or it is unknown.
-        page_size: bytes that the leaf maps, the smaller one of two stages; ``None`` without a leaf.
-        leaf_level: level of the stage 1 leaf, or ``None``.
-        privileged: rights at the regime's own exception level.
-        user: rights of EL0, or ``None`` in a regime without EL0.
-        memory_type: of data accesses; ``None`` when there is no leaf or MAIR_ELx is unknown.
-        fetch_type: of instruction fetches; differs from ``memory_type`` only when stage 1 is off.
-        shareability: as it takes effect; ``None`` without a leaf.
-        fault: a fault that every access takes.
-        selective_faults: faults that only some accesses take, before the walk.
-        guarded: the GP bit: indirect branches need a landing pad (FEAT_BTI).
-        contiguous: the leaf's Contiguous bit.
-        warnings: what is legal but may differ between CPUs.
-        ipa: output of stage 1, when stage 2 is on and was asked for.
-        stage2: the stage 2 translation of ``ipa``.
-        assumptions: what was assumed because a register is unknown, one sentence each.
-    """
-
-    va: int
-    regime: Regime
-    enabled: bool
-    levels: tuple[WalkLevel, ...]
-    pa: int | None
-    page_size: int | None
-    leaf_level: int | None
-    privileged: Rights
-    user: Rights | None
-    memory_type: MemoryType | None = None
-    fetch_type: MemoryType | None = None
-    shareability: Shareability | None = None
-    fault: Fault | None = None
-    selective_faults: tuple[SelectiveFault, ...] = ()
-    guarded: bool = False
-    contiguous: bool = False
-    warnings: tuple[Cause, ...] = ()
-    ipa: int | None = None
-    stage2: Stage2Walk | None = None
-    assumptions: tuple[str, ...] = ()
-
-    @property
-    def unknown(self) -> bool:
-        """Whether the outcome is unknown because table memory could not be read."""
-        return self.fault is not None and self.fault.kind is FaultKind.UNKNOWN
-
-    def fault_for(self, access: Access, privileged: bool = True) -> Fault | None:
-        """The fault that ``access`` takes, or ``None`` if it succeeds (or the regime has no EL0 to ask about)."""
-        for selective in self.selective_faults:
-            if access in selective.accesses and (selective.privileged_too or not privileged):
-                return selective.fault
-        rights = self.privileged if privileged else self.user
-        if rights is None:
-            return self.fault
-        right = rights.of(access)
-        if right.allowed:
-            return None
-        # The first cause decides: a stage 1 Permission fault comes before any stage 2 fault on the output address.
-        cause = right.causes[0]
-        if self.fault is not None and cause == self.fault.cause:
-            return self.fault
-        if self.stage2 is not None and cause.kind in STAGE2_PERMISSION_CAUSES:
-            return Fault(FaultKind.PERMISSION, self.stage2.leaf_level or 0, cause, stage=2, ipa=self.ipa)
-        return Fault(FaultKind.PERMISSION, self.leaf_level or 0, cause)
-
-    @property
-    def debugger_hides(self) -> tuple[str, ...]:
-        """What a debugger's own read of ``va`` does not show, because it does not check it: one clause each."""
-        hidden: list[str] = []
-        if self.fault is not None and self.fault.kind is FaultKind.ACCESS_FLAG:
-            hidden.append(f"every access faults: {self.fault.cause.text}")
-        hidden += [f"{selective.fault.text}: {selective.fault.cause.text}" for selective in self.selective_faults]
-        if self.pa is not None:
-            for name, right in (
-                ("not readable", self.privileged.read),
-                ("not writable", self.privileged.write),
-                ("not executable", self.privileged.execute),
-            ):
-                if not right.allowed:
-                    hidden.append(f"{name}: {right.because}")
-        return tuple(hidden)
 
 
 def walk(
@@ -191,7 +81,7 @@ def walk(
     if mmu_enabled(regime, registers):
         result = _stage1(registers, memory, va, regime, pan, stage2)
     else:
-        result = _stage1_off(registers, va, regime)
+        result = walk_stage1_off(registers, va, regime)
     if stage2 is None or not through_stage2 or result.pa is None:
         return result
     return _with_stage2(result, stage2, translate_ipa(stage2, memory, result.pa))
@@ -200,7 +90,7 @@ def walk(
 def _stage1(
     registers: RegisterValues, memory: PhysicalMemory, va: int, regime: Regime, pan: bool | None, stage2: Stage2 | None
 ) -> Walk:
-    upper = regime.facts.two_ranges and bool(bit(va, _RANGE_SELECT_BIT))
+    upper = regime.facts.two_ranges and bool(bit(va, RANGE_SELECT_BIT))
     stage1 = stage1_of(registers, regime, upper=upper)
     selective, early = _faults_before_walk(stage1, va)
     if early is not None:
@@ -407,57 +297,3 @@ def _with_selective(
             privileged = replace(privileged, execute=right)
             user = None if user is None else replace(user, execute=right)
     return privileged, user
-
-
-def _stage1_off(registers: RegisterValues, va: int, regime: Regime) -> Walk:
-    """Stage 1 off: output address is input address (pseudocode ``AArch64.S1DisabledOutput``)."""
-    guesses = FeatureGuesses(registers)
-    physical_bits = guesses.physical_bits()
-    facts = regime.facts
-    tag_matters = bits(va, 55, physical_bits) == 0 and bits(va, 63, 56) != 0
-    top = 55 if tag_matters and _tag_ignored_when_off(registers, va, regime) else 63
-    if bits(va, top, physical_bits) != 0:
-        text = f"stage 1 is off and {va:#x} is beyond the {physical_bits}-bit physical address size"
-        fault = Fault(FaultKind.ADDRESS_SIZE, 0, Cause(CauseKind.MMU_OFF_SIZE, text))
-        rights, pa = denied(fault.cause), None
-    else:
-        fault, pa = None, va & mask(56)
-        rights = allowed(f"stage 1 of the {regime.value} regime is off")
-    memory_type, fetch_type, shareability = _types_when_off(registers, regime)
-    return Walk(
-        va=va,
-        regime=regime,
-        enabled=False,
-        levels=(),
-        pa=pa,
-        page_size=None,
-        leaf_level=None,
-        privileged=rights,
-        user=rights if facts.two_ranges else None,
-        memory_type=None if fault else memory_type,
-        fetch_type=None if fault else fetch_type,
-        shareability=None if fault else shareability,
-        fault=fault,
-        assumptions=guesses.assumptions,
-    )
-
-
-def _tag_ignored_when_off(registers: RegisterValues, va: int, regime: Regime) -> bool:
-    """Whether TCR.TBI drops the top byte; TBI acts with stage 1 off too."""
-    facts = regime.facts
-    tcr = needed(registers, facts.tcr, f"whether the top byte of {va:#x} is ignored")
-    fields = facts.tcr_layout.ranges[bit(va, _RANGE_SELECT_BIT) if facts.two_ranges else 0]
-    return bool(bit(tcr, fields.tbi))
-
-
-def _types_when_off(registers: RegisterValues, regime: Regime) -> tuple[MemoryType, MemoryType, Shareability]:
-    """Memory type of data and of fetches, and shareability of data, when stage 1 is off."""
-    facts = regime.facts
-    if regime is Regime.EL1_0:
-        hcr = hcr_for_el1(registers, "the memory type with stage 1 off")
-        if bit(hcr, HCR_DC):
-            default = replace(NORMAL_WRITE_BACK, tagged=bool(bit(hcr, HCR_DCT)))
-            return default, default, Shareability.NONE
-    sctlr = needed(registers, facts.sctlr, "the memory type of instruction fetches")
-    fetch = NORMAL_WRITE_THROUGH if bit(sctlr, SCTLR_I) else NORMAL_NON_CACHEABLE
-    return DEVICE_NGNRNE, fetch, Shareability.OUTER

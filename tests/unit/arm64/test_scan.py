@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from kexecdbg.arm64.faults import FaultKind
 from kexecdbg.arm64.geometry import GRANULE_4K, GRANULE_16K, GRANULE_64K, Granule
+from kexecdbg.arm64.ranges import ProblemKind, ScanLimits
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.scan import MappedRange, scan, scan_stage2, select_ranges
 from kexecdbg.arm64.stage2 import walk_stage2
-from kexecdbg.arm64.table_arrays import MAX_VISITS_OF_ONE_TABLE, ProblemKind, ScanLimits
+from kexecdbg.arm64.table_arrays import MAX_VISITS_OF_ONE_TABLE
 from kexecdbg.arm64.walk import Walk, walk
 from tests.unit.arm64.tables import RamOnly, Words, registers
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kexecdbg.arm64.faults import Access, FaultKind
+from kexecdbg.arm64.ranges import ScanLimits
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.scan import scan, scan_stage2
 from kexecdbg.arm64.stage2 import walk_stage2
-from kexecdbg.arm64.table_arrays import ScanLimits
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.errors import ArchitectureError, RegisterUnknownError
 from tests.unit.arm64.tables import DEFAULTS, MAX_CPU, RamOnly

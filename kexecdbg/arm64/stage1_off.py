@@ -1,0 +1,75 @@
+"""Translation with stage 1 switched off (Arm ARM D8.2.12; pseudocode ``AArch64.S1DisabledOutput``)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kexecdbg.arm64.bits import bit, bits, mask
+from kexecdbg.arm64.faults import Cause, CauseKind, Fault, FaultKind
+from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.arm64.memory_types import (
+    DEVICE_NGNRNE,
+    NORMAL_NON_CACHEABLE,
+    NORMAL_WRITE_BACK,
+    NORMAL_WRITE_THROUGH,
+    MemoryType,
+    Shareability,
+)
+from kexecdbg.arm64.regimes import HCR_DC, HCR_DCT, RANGE_SELECT_BIT, SCTLR_I, Regime, hcr_for_el1, needed
+from kexecdbg.arm64.rights import allowed, denied
+from kexecdbg.arm64.translation import FeatureGuesses
+from kexecdbg.arm64.walk_result import Walk
+
+
+def walk_stage1_off(registers: RegisterValues, va: int, regime: Regime) -> Walk:
+    """Output address is input address: every access is allowed, up to the physical address size."""
+    guesses = FeatureGuesses(registers)
+    physical_bits = guesses.physical_bits()
+    facts = regime.facts
+    tag_matters = bits(va, 55, physical_bits) == 0 and bits(va, 63, 56) != 0
+    top = 55 if tag_matters and _tag_ignored_when_off(registers, va, regime) else 63
+    if bits(va, top, physical_bits) != 0:
+        text = f"stage 1 is off and {va:#x} is beyond the {physical_bits}-bit physical address size"
+        fault = Fault(FaultKind.ADDRESS_SIZE, 0, Cause(CauseKind.MMU_OFF_SIZE, text))
+        rights, pa = denied(fault.cause), None
+    else:
+        fault, pa = None, va & mask(56)
+        rights = allowed(f"stage 1 of the {regime.value} regime is off")
+    memory_type, fetch_type, shareability = _types_when_off(registers, regime)
+    return Walk(
+        va=va,
+        regime=regime,
+        enabled=False,
+        levels=(),
+        pa=pa,
+        page_size=None,
+        leaf_level=None,
+        privileged=rights,
+        user=rights if facts.two_ranges else None,
+        memory_type=None if fault else memory_type,
+        fetch_type=None if fault else fetch_type,
+        shareability=None if fault else shareability,
+        fault=fault,
+        assumptions=guesses.assumptions,
+    )
+
+
+def _tag_ignored_when_off(registers: RegisterValues, va: int, regime: Regime) -> bool:
+    """Whether TCR.TBI drops the top byte; TBI acts with stage 1 off too."""
+    facts = regime.facts
+    tcr = needed(registers, facts.tcr, f"whether the top byte of {va:#x} is ignored")
+    fields = facts.tcr_layout.ranges[bit(va, RANGE_SELECT_BIT) if facts.two_ranges else 0]
+    return bool(bit(tcr, fields.tbi))
+
+
+def _types_when_off(registers: RegisterValues, regime: Regime) -> tuple[MemoryType, MemoryType, Shareability]:
+    """Memory type of data and of fetches, and shareability of data, when stage 1 is off."""
+    facts = regime.facts
+    if regime is Regime.EL1_0:
+        hcr = hcr_for_el1(registers, "the memory type with stage 1 off")
+        if bit(hcr, HCR_DC):
+            default = replace(NORMAL_WRITE_BACK, tagged=bool(bit(hcr, HCR_DCT)))
+            return default, default, Shareability.NONE
+    sctlr = needed(registers, facts.sctlr, "the memory type of instruction fetches")
+    fetch = NORMAL_WRITE_THROUGH if bit(sctlr, SCTLR_I) else NORMAL_NON_CACHEABLE
+    return DEVICE_NGNRNE, fetch, Shareability.OUTER
