@@ -165,21 +165,21 @@ class TableCollector:
         one, two = np.uint64(1), np.uint64(2)
         shift = np.uint64(table.shift(level))
         # Empty entries are most entries: everything from here on is about the valid ones only.
-        row, column = np.nonzero(words & one)
-        found = words[row, column]
-        place = _Entries(
-            row, found, tables.address[row] + np.uint64(8) * column.astype(np.uint64),
-            tables.va[row] + (column.astype(np.uint64) << shift),
-        )  # fmt: skip
+        flat = np.flatnonzero(words & one)
+        found = words.ravel()[flat]
+        row = flat >> table.index_bits(level)
+        column = (flat & (entries - 1)).astype(np.uint64)
+        place = _Entries(row, found, tables.address[row] + np.uint64(8) * column, tables.va[row] + (column << shift))
         has_table_bit = (found & two) != 0
         if level == LAST_LEVEL:
             is_table, is_leaf = np.zeros_like(has_table_bit), has_table_bit
         else:
             is_table = has_table_bit
             is_leaf = ~has_table_bit if table.block_allowed(level) else np.zeros_like(has_table_bit)
-        self._problems_of(ProblemKind.RESERVED, level, place, ~(is_table | is_leaf), np.zeros_like(found))
+        if not is_leaf.all():
+            self._problems_of(ProblemKind.RESERVED, level, place, ~(is_table | is_leaf), np.zeros_like(found))
         if is_leaf.any():
-            self._keep_leaves(tables, place.select(is_leaf), level)
+            self._keep_leaves(tables, place if is_leaf.all() else place.select(is_leaf), level)
         return self._tables_below(tables, place.select(is_table), level)
 
     def _read(self, tables: _Tables, level: int, entries: int) -> tuple[_Tables, Words]:
