@@ -155,14 +155,18 @@ def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:
     """
     pc = state.require("PC", "which instruction comes next")
     el = current_el(state)
-    if any(name.startswith("SCTLR_") for name in state.assumed_names()):
+    regime = regime_of(el, state)
+    if regime.facts.sctlr in state.assumed_names():
+        if not mmu_enabled(regime, state):
+            raise UsageError(
+                f"with {regime.facts.sctlr} = {state.get(regime.facts.sctlr):#x} the MMU stays off; set bit 0, M"
+            )
         return Situation(state, state, memory, site=pc, next_pc=pc)
     instruction = instruction_at(state, memory, pc)
     write = pending_write(instruction, state)
     if write is not None and write.enables_mmu:
         after = state.with_values({write.register: write.value})
         return Situation(state, after, memory, site=pc, next_pc=pc + INSTRUCTION_SIZE)
-    regime = regime_of(el, state)
     hint = (
         "the MMU is already on; kexec-why explains a CPU that is stuck"
         if mmu_enabled(regime, state)
