@@ -17,6 +17,7 @@ from pathlib import Path
 import gdb
 
 from kexecdbg.arm64.bits import mask
+from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.registers import canonical_name
 from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.machine.memory import SharedRamFile, WritablePhysicalMemory
@@ -47,6 +48,9 @@ class GdbRegisters:
         return tuple(self._names)
 
     def _read(self, name: str) -> int | None:
+        if name == HAVE_EL2:
+            # QEMU describes the system registers that the CPU has (target/arm/gdbstub.c); without EL2 there is no HCR.
+            return 0 if "SCTLR_EL1" in self._names and "HCR_EL2" not in self._names else None
         gdb_name = self._names.get(name)
         if gdb_name is None:
             return None

@@ -1,48 +1,77 @@
-"""What ``walk-ttbr0`` and ``walk-ttbr1`` share."""
+"""What ``walk-ttbr0``, ``walk-ttbr1`` and ``walk-vttbr`` share: one address, or the whole table with filters."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
-from kexecdbg.arm64.regimes import Regime, current_el, regime_of
-from kexecdbg.checks.table_view import tables_as_if_on, walk_in_range
+from kexecdbg.arm64.ranges import MappedRange, TableScan, select_ranges
 from kexecdbg.errors import UsageError
 from kexecdbg.ui import json_form
+from kexecdbg.ui.ptdump import ptdump_text
 from kexecdbg.ui.style import Style, hanging
-from kexecdbg.ui.walk_text import walk_text
+from kexecdbg.ui.table_text import table_text
 
-from .adapter import debugger
-from .command import Command, add_assume_option, evaluate_address, with_assumptions
+from .command import Command, add_assume_option, evaluate_address
+
+_NOTE_COLUMN = 11
 
 
 class WalkCommand(Command):
-    """A walk through one TTBR; subclasses say which."""
-
-    RANGE: ClassVar[int]
+    """Addresses, filters and formats; subclasses walk and scan."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("addresses", nargs="*", metavar="ADDR-EXPR", help="addresses, as GDB expressions ($pc+4)")
         parser.add_argument(
-            "--regime",
-            choices=[regime.value for regime in Regime],
-            help="translation regime (default: that of the current exception level)",
+            "addresses", nargs="*", metavar="ADDR-EXPR", help="addresses ($pc+4); without any, the whole table"
         )
+        filters = parser.add_argument_group("filters of the whole table")
+        filters.add_argument("--range", metavar="START-END", help="only ranges that touch these input addresses")
+        filters.add_argument("--pa", metavar="START-END", help="only ranges that map to these addresses")
+        filters.add_argument("--perm", metavar="RWX", help="only these rights: r-x, or ?wx with ? for either")
+        filters.add_argument("--el0-perm", metavar="RWX", help="the same for EL0")
+        filters.add_argument("--type", metavar="TEXT", help="only this memory type: device, non-cacheable")
+        parser.add_argument("--format", choices=("text", "ptdump", "json"), default="text", help="of the whole table")
         add_assume_option(parser)
 
-    def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
-        if not arguments.addresses:
-            raise UsageError(f"give an address, for instance: {self.NAME} $pc")
-        target = debugger()
-        state = with_assumptions(target.state(), arguments.assume)
-        regime = Regime(arguments.regime) if arguments.regime else regime_of(current_el(state), state)
-        view = tables_as_if_on(state, target.memory, regime)
-        walks = [
-            walk_in_range(view, target.memory, evaluate_address(expression), self.RANGE)
-            for expression in arguments.addresses
-        ]
-        documents = [{**json_form.walk(walk), "as_if_on": view.as_if_on} for walk in walks]
-        text = "\n\n".join(walk_text(walk, style) for walk in walks)
-        if view.as_if_on:
-            text += "\n" + hanging("  note", view.remark, 11)
-        return (documents[0] if len(documents) == 1 else documents), text
+    def select(self, arguments: argparse.Namespace, ranges: Sequence[MappedRange]) -> tuple[MappedRange, ...]:
+        """The ranges that the filter options ask for."""
+        return select_ranges(
+            ranges,
+            within=_addresses("--range", arguments.range),
+            maps=_addresses("--pa", arguments.pa),
+            privileged=_rights("--perm", arguments.perm),
+            user=_rights("--el0-perm", arguments.el0_perm),
+            memory_type=arguments.type,
+        )
+
+    def show_table(self, arguments: argparse.Namespace, scan: TableScan, remark: str, style: Style) -> tuple[Any, str]:
+        """The document and the text of a whole table."""
+        ranges = self.select(arguments, scan.ranges)
+        document = json_form.table(scan, ranges) | {"remark": remark or None}
+        if arguments.format == "json":
+            arguments.json = True
+        if arguments.format == "ptdump":
+            return document, ptdump_text(ranges, scan.table_format)
+        text = table_text(scan, ranges, style)
+        return document, f"{text}\n{hanging('note', remark, _NOTE_COLUMN)}" if remark else text
+
+
+def _addresses(option: str, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    start, dash, end = text.partition("-")
+    if not dash:
+        raise UsageError(f"{option} {text}: write it as START-END, for instance 0x80000000-0x80200000")
+    return evaluate_address(start), evaluate_address(end)
+
+
+def _rights(option: str, text: str | None) -> str | None:
+    if text is None:
+        return None
+    letters = text.lower()
+    if len(letters) != 3 or any(
+        letter not in (wanted, "-", "?") for letter, wanted in zip(letters, "rwx", strict=True)
+    ):
+        raise UsageError(f"{option} {text}: write three letters, for instance r-x, or ?wx with ? for either")
+    return letters

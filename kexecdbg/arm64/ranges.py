@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from kexecdbg.arm64.faults import Cause
+from kexecdbg.arm64.geometry import TableFormat
 from kexecdbg.arm64.memory_types import MemoryType, Shareability
 from kexecdbg.arm64.regimes import Regime
 
@@ -146,6 +147,7 @@ class TableScan:
         regime: the stage 1 regime, or ``None`` for stage 2.
         root: physical address of the first table (an IPA in EL1&0 under stage 2).
         register: the base register.
+        table_format: granule, levels and sizes of the tables.
         ranges: by address.
         entries: valid descriptors, each counted once.
         tables: tables read, each counted once.
@@ -157,6 +159,7 @@ class TableScan:
     regime: Regime | None
     root: int
     register: str
+    table_format: TableFormat
     ranges: tuple[MappedRange, ...]
     entries: int
     tables: int

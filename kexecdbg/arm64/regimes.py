@@ -11,7 +11,7 @@ from enum import Enum
 
 from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.features import effective_e2h
-from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.arm64.interfaces import HAVE_EL2, RegisterValues
 from kexecdbg.errors import RegisterUnknownError
 
 SCTLR_M, SCTLR_C, SCTLR_I, SCTLR_WXN, SCTLR_EE, SCTLR_EPAN = 0, 2, 12, 19, 25, 57
@@ -189,6 +189,8 @@ def current_el(registers: RegisterValues) -> int:
 
 def el2_enabled(registers: RegisterValues) -> bool:
     """Whether EL2 acts on EL1&0 (pseudocode ``EL2Enabled``); an unreadable ID register or SCR_EL3 counts as yes."""
+    if registers.get(HAVE_EL2) == 0:
+        return False
     pfr0 = registers.get("ID_AA64PFR0_EL1")
     if pfr0 is not None and bits(pfr0, 11, 8) == 0:
         return False

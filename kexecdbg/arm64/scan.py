@@ -295,6 +295,7 @@ def _scan(subject: _Subject, memory: PhysicalMemory, limits: ScanLimits | None) 
         regime=subject.regime,
         root=subject.base,
         register=subject.register,
+        table_format=table,
         ranges=tuple(ranges),
         entries=found.entries,
         tables=found.tables,

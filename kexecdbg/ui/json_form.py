@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from kexecdbg.arm64.descent import WalkLevel
 from kexecdbg.arm64.faults import Access, Fault
+from kexecdbg.arm64.ranges import MappedRange, TableScan
 from kexecdbg.arm64.registers.model import DecodedRegister
+from kexecdbg.arm64.rights import Rights
+from kexecdbg.arm64.stage2 import Stage2Walk
 from kexecdbg.arm64.syndromes import data_abort_esr, instruction_abort_esr
-from kexecdbg.arm64.walk import Walk
+from kexecdbg.arm64.walk_result import Walk
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair
 from kexecdbg.checks.prediction import ExceptionRecord, Prediction
 from kexecdbg.checks.stepping import Observation, StepRecord
@@ -41,28 +47,13 @@ def walk(result: Walk) -> Json:
         "va": number(result.va),
         "regime": result.regime.value,
         "mmu": result.enabled,
-        "levels": [
-            {
-                "level": level.level,
-                "address": number(level.address),
-                "descriptor": number(level.descriptor),
-                "kind": level.kind.name.lower(),
-                "output": number(level.output),
-            }
-            for level in result.levels
-        ],
+        "levels": [_level(level) for level in result.levels],
+        "ipa": number(result.ipa),
+        "stage2": stage2_walk(result.stage2) if result.stage2 else None,
         "result": {
             "pa": number(result.pa),
-            "read": rights.read.allowed,
-            "write": rights.write.allowed,
-            "execute": rights.execute.allowed,
-            "user": None
-            if result.user is None
-            else {
-                "read": result.user.read.allowed,
-                "write": result.user.write.allowed,
-                "execute": result.user.execute.allowed,
-            },
+            **_rights(rights),
+            "user": None if result.user is None else _rights(result.user),
             "page_size": result.page_size,
             "memory_type": result.memory_type.text if result.memory_type else None,
             "shareability": result.shareability.text if result.shareability else None,
@@ -81,9 +72,99 @@ def walk(result: Walk) -> Json:
     }
 
 
+def stage2_walk(result: Stage2Walk) -> Json:
+    """The stage 2 walk of one intermediate physical address; rights are those of EL1, ``user`` those of EL0."""
+    return {
+        "ipa": number(result.ipa),
+        "regime": "stage 2",
+        "levels": [_level(level) for level in result.levels],
+        "result": {
+            "pa": number(result.pa),
+            **_rights(result.privileged),
+            "user": _rights(result.user),
+            "page_size": result.page_size,
+            "memory_type": result.memory_type.text if result.memory_type else None,
+            "fault": None
+            if result.fault is None
+            else {
+                "fsc": number(result.fault.fsc),
+                "text": result.fault.text,
+                "cause": result.fault.cause.text,
+                "hpfar": number(result.fault.hpfar),
+            },
+        },
+        "warnings": [cause.text for cause in result.warnings],
+        "assumptions": list(result.assumptions),
+    }
+
+
+def _level(level: WalkLevel) -> Json:
+    return {
+        "level": level.level,
+        "address": number(level.address),
+        "descriptor": number(level.descriptor),
+        "kind": level.kind.name.lower(),
+        "output": number(level.output),
+        "attributes": list(level.notes),
+    }
+
+
+def _rights(rights: Rights) -> Json:
+    return {"read": rights.read.allowed, "write": rights.write.allowed, "execute": rights.execute.allowed}
+
+
 def _access_fault(result: Walk, access: Access) -> Json | None:
     found = result.fault_for(access)
     return None if found is None else fault(found, access)
+
+
+def table(scan: TableScan, ranges: Sequence[MappedRange]) -> Json:
+    """A whole table; rights are those of the regime's own exception level, ``user`` those of EL0."""
+    return {
+        "regime": scan.regime.value if scan.regime else "stage 2",
+        "register": scan.register,
+        "root": number(scan.root),
+        "ranges": [_range(item) for item in ranges],
+        "entries": scan.entries,
+        "tables": scan.tables,
+        "output_is_ipa": scan.output_is_ipa,
+        "problems": [
+            {
+                "kind": problem.kind.name.lower(),
+                "text": problem.text,
+                "level": problem.level,
+                "address": number(problem.address),
+                "descriptor": number(problem.descriptor),
+                "va": number(problem.va),
+                "target": number(problem.target),
+            }
+            for problem in scan.problems
+        ],
+        "problems_left_out": scan.problems_left_out,
+        "warnings": [cause.text for cause in scan.warnings],
+        "assumptions": list(scan.assumptions),
+    }
+
+
+def _range(item: MappedRange) -> Json:
+    attributes = item.attributes
+    return {
+        "va": number(item.va),
+        "end": number(item.end),
+        "pa": number(item.pa),
+        "page_size": item.page_size,
+        "level": item.level,
+        **asdict(item.privileged),
+        "user": asdict(item.user) if item.user else None,
+        "memory_type": item.memory_type.text if item.memory_type else None,
+        "shareability": attributes.shareability.text if attributes.shareability else None,
+        "access_flag": attributes.access_flag,
+        "contiguous": attributes.contiguous,
+        "guarded": attributes.guarded,
+        "dirty_modifier": attributes.dirty_modifier,
+        "not_global": attributes.not_global,
+        "attributes": number(attributes.descriptor),
+    }
 
 
 def fault(found: Fault, access: Access) -> Json:

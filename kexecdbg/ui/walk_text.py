@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from kexecdbg.arm64.descent import WalkLevel
 from kexecdbg.arm64.faults import Access, Fault
+from kexecdbg.arm64.rights import Right, Rights
+from kexecdbg.arm64.stage2 import Stage2Walk
 from kexecdbg.arm64.syndromes import data_abort_esr, instruction_abort_esr
-from kexecdbg.arm64.walk import Right, Walk, WalkLevel
+from kexecdbg.arm64.walk_result import Walk
 from kexecdbg.ui.style import Style, hanging
 
 _COLUMN = 11
@@ -16,6 +19,9 @@ def walk_text(result: Walk, style: Style) -> str:
     if not result.enabled:
         lines.append("  stage 1 is off: the output address is the input address")
     lines += [_level(level) for level in result.levels]
+    if result.stage2 is not None:
+        lines.append(f"  IPA      {result.stage2.ipa:#x}, translated by stage 2:")
+        lines += [_level(level) for level in result.stage2.levels]
     if result.unknown and result.fault is not None:
         lines.append(hanging("  unknown", result.fault.cause.text, _COLUMN, style))
     elif result.fault is not None:
@@ -28,13 +34,36 @@ def walk_text(result: Walk, style: Style) -> str:
             _right("execute", result.privileged.execute, style),
         ]
         if result.user is not None:
-            lines.append(hanging("  EL0", _user(result), _COLUMN))
+            lines.append(hanging("  EL0", _letters(result.user), _COLUMN))
         fetch = result.fault_for(Access.FETCH)
         if fetch is not None:
             lines.append(style.bad(_fault("fetch", fetch, Access.FETCH, result)))
     lines += [style.warn(hanging("  warning", cause.text, _COLUMN)) for cause in result.warnings]
     if result.debugger_hides:
         lines.append(hanging("  note", "a debugger reads this address without checking any of it", _COLUMN))
+    lines += [style.dim(hanging("  assumed", text, _COLUMN)) for text in result.assumptions]
+    return "\n".join(lines)
+
+
+def stage2_text(result: Stage2Walk, style: Style) -> str:
+    """The stage 2 walk of one intermediate physical address."""
+    lines = [f"IPA {style.bold(f'{result.ipa:#x}')} by stage 2", *(_level(level) for level in result.levels)]
+    if result.fault is not None:
+        hpfar = "" if result.fault.hpfar is None else f", HPFAR_EL2 {result.fault.hpfar:#x}"
+        text = f"{result.fault.text} (status code {result.fault.fsc:#04x}{hpfar}): {result.fault.cause.text}"
+        lines.append(style.bad(hanging("  fault", text, _COLUMN)))
+    else:
+        details = [f"{result.pa:#x}", f"{_size(result.page_size or 0)} {'page' if result.leaf_level == 3 else 'block'}"]
+        if result.memory_type is not None:
+            details.append(result.memory_type.text)
+        lines.append(hanging("  output", ", ".join(details), _COLUMN))
+        lines += [
+            _right("read", result.privileged.read, style),
+            _right("write", result.privileged.write, style),
+            _right("execute", result.privileged.execute, style),
+            hanging("  EL0", _letters(result.user), _COLUMN),
+        ]
+    lines += [style.warn(hanging("  warning", cause.text, _COLUMN)) for cause in result.warnings]
     lines += [style.dim(hanging("  assumed", text, _COLUMN)) for text in result.assumptions]
     return "\n".join(lines)
 
@@ -72,11 +101,9 @@ def _right(name: str, right: Right, style: Style) -> str:
     return text if right.allowed else style.bad(text)
 
 
-def _user(result: Walk) -> str:
-    assert result.user is not None
-    rights = result.user
-    letters = (rights.read.allowed and "r") or "-", (rights.write.allowed and "w") or "-"
-    return "".join((*letters, "x" if rights.execute.allowed else "-"))
+def _letters(rights: Rights) -> str:
+    marks = ((rights.read, "r"), (rights.write, "w"), (rights.execute, "x"))
+    return "".join(letter if right.allowed else "-" for right, letter in marks)
 
 
 def _fault(label: str, fault: Fault, access: Access, result: Walk) -> str:

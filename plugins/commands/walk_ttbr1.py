@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..walk_command import WalkCommand
+from ..stage1_command import Stage1Command
 
 
-class WalkTtbr1(WalkCommand):
+class WalkTtbr1(Stage1Command):
     """See SUMMARY."""
 
     NAME = "walk-ttbr1"
