@@ -99,6 +99,7 @@ def run_to_switch(debugger: Debugger, seconds: float | None = None) -> tuple[Ste
         pc = state.require("PC", "which instruction comes next")
         if _at_switch(state, debugger):
             return ()
+        _check_fetchable(state, debugger, pc)
         code = _code_ahead(state, debugger, pc)
         switches = [instruction for instruction in code.instructions.values() if writes_sctlr(instruction)]
         ends = {switch.address for switch in switches}
@@ -127,6 +128,16 @@ def _at_switch(state: CpuState, debugger: Debugger) -> bool:
     except MemoryUnreadableError:
         return False
     return write is not None and write.enables_mmu
+
+
+def _check_fetchable(state: CpuState, debugger: Debugger, pc: int) -> None:
+    try:
+        instruction_at(state, debugger.memory, pc)
+    except MemoryUnreadableError as error:
+        # Stepping on from here would overwrite the syndrome that says how it came to this.
+        raise TargetError(
+            f"{pc:#x}: {error.reason}, so no switch is ahead; kexec-regs shows the syndrome, kexec-fix a repair"
+        ) from error
 
 
 def _code_ahead(state: CpuState, debugger: Debugger, pc: int) -> ReachableCode:
