@@ -1,0 +1,125 @@
+"""What ``kexecdbg decode`` finds out, before it is text or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kexecdbg.arm64.registers import decode
+from kexecdbg.arm64.registers.model import DecodedField, DecodedRegister
+from kexecdbg.arm64.registers.select import bit_list
+from kexecdbg.arm64.syndromes import Syndrome, decode_syndrome, read_along
+from kexecdbg.checks.consistency import Consistency, consistency_of
+from kexecdbg.checks.printed_walk import WalkJudgement, judge_walk
+from kexecdbg.machine.pasted_text import PastedText
+from kexecdbg.machine.state import CpuState
+
+_ABORTS = (0x20, 0x21, 0x24, 0x25)
+
+
+@dataclass(frozen=True)
+class ReadSyndrome:
+    """An ESR_ELx value in words.
+
+    Attributes:
+        name: the register.
+        along: sentences on the registers that go with it (FAR, HPFAR, ELR).
+    """
+
+    name: str
+    syndrome: Syndrome
+    along: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the given values say.
+
+    Attributes:
+        registers: decoded, in the order given; registers without fields (X0, PC) too.
+        consistency: one judgement for each translation regime that has control registers.
+        code: where the kernel says it was, as symbols.
+        remarks: how the input was read.
+    """
+
+    registers: tuple[DecodedRegister, ...]
+    syndromes: tuple[ReadSyndrome, ...]
+    consistency: tuple[Consistency, ...]
+    walks: tuple[WalkJudgement, ...]
+    code: Mapping[str, str]
+    remarks: tuple[str, ...]
+
+    @property
+    def faults(self) -> bool:
+        """Whether the registers make an access fault, or the text reports an abort with its table entries."""
+        aborted = any(found.syndrome.ec in _ABORTS for found in self.syndromes)
+        stopped = any(walk.stop is not None for walk in self.walks)
+        return stopped or bool(self.walks and aborted) or any(judged.faults for judged in self.consistency)
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """A field that two values of a register do not share; ``None`` where a layout lacks the field."""
+
+    name: str
+    msb: int
+    lsb: int
+    first: DecodedField | None
+    second: DecodedField | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two values of one register, field by field.
+
+    Attributes:
+        changes: the fields that differ, from the highest bit down.
+        other_bits: differing bits that belong to no field of either layout, as text; empty for none.
+    """
+
+    first: DecodedRegister
+    second: DecodedRegister
+    changes: tuple[FieldChange, ...]
+    other_bits: str
+
+
+def report_on(pairs: Mapping[str, int], pasted: PastedText | None = None) -> Report:
+    """Decode ``pairs`` and what was found in ``pasted``; a pair replaces a value of the text."""
+    values = {**(pasted.values if pasted else {}), **pairs}
+    consistency = consistency_of(values)
+    assumed = {name: value for judged in consistency for name, value in judged.assumed.items()}
+    context = CpuState(values, assumed)
+    syndromes = tuple(
+        ReadSyndrome(name, decode_syndrome(value), read_along(value, values, int(name[-1])))
+        for name, value in values.items()
+        if name.startswith("ESR_EL")
+    )
+    esr = syndromes[0].syndrome.value if syndromes else None
+    unknown = tuple(
+        f"{name} has a value, but no register has that name." for name in (pasted.unknown if pasted else ())
+    )
+    return Report(
+        tuple(decode(name, value, context) for name, value in values.items()),
+        syndromes,
+        consistency,
+        tuple(judge_walk(walk, esr, values) for walk in (pasted.walks if pasted else ())),
+        pasted.code if pasted else {},
+        (*(pasted.remarks if pasted else ()), *unknown),
+    )
+
+
+def compare(name: str, first: int, second: int, context: Mapping[str, int]) -> Comparison:
+    """Two values of the register ``name``; ``context`` has the other registers, HCR_EL2 for instance."""
+    one, two = decode(name, first, context), decode(name, second, context)
+    changed = first ^ second
+    ours, theirs = ({(field.msb, field.lsb, field.name): field for field in value.fields} for value in (one, two))
+    changes = []
+    for key in sorted({**ours, **theirs}, key=lambda key: (-key[0], key[1])):
+        msb, lsb, field_name = key
+        mask = (1 << (msb + 1)) - (1 << lsb)
+        in_both = key in ours and key in theirs
+        if changed & mask or (not in_both and (first | second) & mask):
+            changes.append(FieldChange(field_name, msb, lsb, ours.get(key), theirs.get(key)))
+    for change in changes:
+        changed &= ~((1 << (change.msb + 1)) - (1 << change.lsb))
+    return Comparison(one, two, tuple(changes), bit_list(changed) if changed else "")
