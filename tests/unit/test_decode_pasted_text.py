@@ -72,43 +72,43 @@ def test_names_and_values(text: str, values: dict[str, int]) -> None:
 def test_an_oops_with_wrapped_lines() -> None:
     found = read_pasted_text(data("oops_4k48.txt"))
     assert found.values == {
-        "FAR_EL1": 0xFFFF800011B3EF68,
+        "FAR_EL1": 0xFFFF800012345678,
         "ESR_EL1": 0x96000007,
         "PSTATE": 0xA0000085,
-        "SP": 0xFFFF8000132534D0,
-        "X29": 0xFFFF8000132534D0,
-        "X28": 0xFFFF8000101D6260,
-        "X1": 0xFFFF80001241A7A0,
+        "SP": 0xFFFF800013000D40,
+        "X29": 0xFFFF800013000D40,
+        "X28": 0xFFFF800010001260,
+        "X1": 0xFFFF80001200A7A0,
         "X0": 0,
     }
     assert found.code == {"pc": "example_match+0x48/0x88", "lr": "example_scan+0x40/0x70"}
     assert found.walks == (
         PrintedWalk(
-            0xFFFF800011B3EF68,
-            (("pgd", 0xBFEFF003), ("pud", 0xBFEFE003), ("pmd", 0xBFEFA003), ("pte", 0)),
+            0xFFFF800012345678,
+            (("pgd", 0x7FEFF003), ("pud", 0x7FEFE003), ("pmd", 0x7FEFA003), ("pte", 0)),
             4,
             48,
             "swapper",
-            0x81980000,
+            0x41980000,
         ),
     )
 
 
 def test_names_without_a_level_take_the_level_of_pstate() -> None:
     found = read_pasted_text(data("oops_4k39_vhe.txt"))
-    assert found.values["ESR_EL2"] == 0x96000045 and found.values["FAR_EL2"] == 0x78
+    assert found.values["ESR_EL2"] == 0x96000045 and found.values["FAR_EL2"] == 0x68
     assert found.remarks == ("PSTATE 0x60400009 is EL2: names without a level are read as EL2's.",)
 
 
 def test_a_hashed_table_address_is_not_an_address() -> None:
-    text = "user pgtable: 4k pages, 39-bit VAs, pgdp = 000000005f5d0f95\n[0000000800000022] pgd=0000000000000000"
+    text = "user pgtable: 4k pages, 39-bit VAs, pgdp = 000000001234abcd\n[0000000800000020] pgd=0000000000000000"
     (walk,) = read_pasted_text(text).walks
     assert (walk.pgdp, walk.page_kib, walk.va_bits) == (None, 4, 39)
 
 
 def test_old_kernels_print_a_star() -> None:
-    (walk,) = read_pasted_text("[00000010] *pgd=00000000336ec003, *pud=00000000336ec003, *pmd=0000000000000000").walks
-    assert walk.entries == (("pgd", 0x336EC003), ("pud", 0x336EC003), ("pmd", 0))
+    (walk,) = read_pasted_text("[00000010] *pgd=00000000412ec003, *pud=00000000412ec003, *pmd=0000000000000000").walks
+    assert walk.entries == (("pgd", 0x412EC003), ("pud", 0x412EC003), ("pmd", 0))
     assert walk.page_kib is None
 
 
@@ -124,7 +124,7 @@ def test_a_name_that_no_register_has_is_reported() -> None:
 
 _FRAGMENTS = st.sampled_from(
     ["TCR_EL2", "MAIR_EL1", "ESR", "far", "HCR_EL2=", "0x", "0x80843510", "ffff", " is the same as ", "\n", "> ", "=3D",
-     "[ffff800011b3ef68] pgd=00000000bfeff003", ", pud=00000000bfefe003", ", pte=0068002000155f03", " pgtable: ",
+     "[ffff800012345678] pgd=000000007feff003", ", pud=000000007fefe003", ", pte=0068002000155f03", " pgtable: ",
      "user pgtable: 64k pages, 42-bit VAs", "swapper pgtable: 99k pages, 99-bit VAs", "pstate: 60400009", ": ", "x29: "]
 )  # fmt: skip
 
