@@ -44,7 +44,7 @@ def _pstate_change(old: int, new: int) -> str:
 def comparison_text(verdict: Verdict, observed: Observation, style: Style) -> str:
     """Prediction and observation side by side, and whether they agree."""
     predicted = verdict.prediction
-    lines = [style.bold(f"{'':<10} {'predicted':<34} {'observed':<34}").rstrip()]
+    lines = [style.bold(f"{'':<10} {'predicted':<34} observed")]
     lines += _rows("1st", predicted.first, observed.first)
     if observed.followed and (predicted.then or observed.then):
         lines += _rows("2nd", predicted.then, observed.then)

@@ -11,12 +11,14 @@ import gdb
 from kexecdbg.checks.fixing import apply_repairs, plan_repairs
 from kexecdbg.errors import UsageError
 from kexecdbg.ui import json_form
-from kexecdbg.ui.style import Style
+from kexecdbg.ui.style import Style, hanging
 from kexecdbg.ui.verdict_text import repair_text
 
 from .. import last_check
 from ..adapter import debugger
 from ..command import Command
+
+_COLUMN = 11
 
 
 class KexecFix(Command):
@@ -50,9 +52,12 @@ class KexecFix(Command):
             "repairs": [json_form.repair(repair) for repair in plan.repairs],
             "resume_at": json_form.number(plan.resume_at),
         }
-        done = "would write" if arguments.dry_run else "written and read back"
-        note = "on hardware, a TLBI and the caches may have to follow; QEMU keeps no failed walk\nnext       continue"
-        return document, "\n".join([*(f"{done}: {line}" for line in lines), note])
+        label = "planned" if arguments.dry_run else "done"
+        note = "on hardware a TLBI and cache maintenance may have to follow; QEMU keeps no failed walk"
+        if not arguments.dry_run:
+            note = f"every write was read back; {note}"
+        text = [hanging(label, line, _COLUMN) for line in lines]
+        return document, "\n".join([*text, hanging("note", note, _COLUMN), hanging("next", "continue", _COLUMN)])
 
 
 def _ask(question: str) -> None:

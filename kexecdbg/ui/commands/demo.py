@@ -90,6 +90,6 @@ def _summary(document: dict[str, Any], style: Style) -> str:
         return style.bad("prediction and observation differ")
     bit = document["check"]["findings"][0]["evidence"]["bit"]
     return (
-        style.good(f"One bit, bit {bit} of one descriptor, froze the machine; predicted, seen and repaired.")
+        style.good(f"Bit {bit} of one descriptor froze the machine: predicted, seen and repaired.")
         + f"\n{document['seconds']} s. Next: attach to your own QEMU, see README.md."
     )
