@@ -428,9 +428,7 @@ def test_without_a_shared_file_memory_is_read_and_written_through_the_stub() -> 
         gdb.command("python memory.write(0x40001000, (0x40002003).to_bytes(8, 'little'))")
         gdb.command("python memory.write(0x40002008, (0x40000711).to_bytes(8, 'little'))")
         assert qemu.monitor("xp /1gx 0x40001000").split() == ["0000000040001000:", "0x0000000040002003"]
-        walk = gdb.run(
-            "walk-ttbr0 0x40123456 --assume TTBR0_EL2=0x40001000 --assume TCR_EL2=0x80843510"
-        ).document
+        walk = gdb.run("walk-ttbr0 0x40123456 --assume TTBR0_EL2=0x40001000 --assume TCR_EL2=0x80843510").document
         assert [level["kind"] for level in walk["levels"]] == ["table", "block"]
         assert walk["result"]["pa"] == "0x40123456"
         assert reason(gdb, "memory.read(0x48000000, 8)") == "no memory there (RAM is 0x40000000-0x47ffffff)"
