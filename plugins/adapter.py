@@ -192,7 +192,7 @@ class GdbDebugger:
 
     def step(self) -> None:
         """Execute one instruction."""
-        with _no_stop_reports():
+        with _inside_command():
             gdb.execute("stepi", to_string=True)
         _check_alive()
 
@@ -202,7 +202,7 @@ class GdbDebugger:
             gdb.Breakpoint(f"*{address:#x}", type=gdb.BP_HARDWARE_BREAKPOINT, internal=True) for address in addresses
         ]
         try:
-            with _no_stop_reports(), _interrupted_after(seconds):
+            with _inside_command(), _interrupted_after(seconds):
                 gdb.execute("continue", to_string=True)
         finally:
             for breakpoint in breakpoints:
@@ -228,6 +228,25 @@ class GdbDebugger:
                 if found is not None
                 else f"{name}: wrote {value:#x}, but it cannot be read back"
             )
+
+
+_commands_stepping = 0
+
+
+def stepping_inside_command() -> bool:
+    """Whether the present stop is one of many inside a command of ours, not one that the user sees."""
+    return _commands_stepping > 0
+
+
+@contextlib.contextmanager
+def _inside_command() -> Iterator[None]:
+    global _commands_stepping
+    _commands_stepping += 1
+    try:
+        with _no_stop_reports():
+            yield
+    finally:
+        _commands_stepping -= 1
 
 
 @contextlib.contextmanager

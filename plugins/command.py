@@ -15,6 +15,8 @@ from kexecdbg.machine.state import CpuState
 from kexecdbg.session.marks import OUTPUT_MARK
 from kexecdbg.ui.style import Style
 
+from . import stop_history
+
 
 class _Parser(argparse.ArgumentParser):
     """An argument parser that raises instead of ending GDB."""
@@ -89,6 +91,8 @@ class Command(gdb.Command):
             raise gdb.GdbError(f"{self.NAME}: {error}") from None
         except gdb.error as error:
             raise gdb.GdbError(f"{self.NAME}: GDB says: {error}") from None
+        finally:
+            stop_history.after_command()
         text = text.rstrip("\n")
         if _mark_output.value:
             gdb.write(f"{OUTPUT_MARK}{json.dumps(document)}{OUTPUT_MARK}{text}\n")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-
 HAVE_EL2 = "HaveEL2"
 """Not a register: 1 or 0 where the machine knows that the CPU has or lacks EL2 (pseudocode ``HaveEL(EL2)``) although
 ID_AA64PFR0_EL1 cannot be read."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kexecdbg.checks.consistency import Consistency
 from kexecdbg.checks.printed_walk import WalkJudgement
-from kexecdbg.ui.decode_report import Comparison, Report
+from kexecdbg.ui.decode_report import Report
 from kexecdbg.ui.json_form import Json, decoded_register, finding, number
 
 
@@ -59,27 +59,4 @@ def _walk(judged: WalkJudgement) -> Json:
         "syndrome": judged.agreement.name.lower(),
         "text": " ".join(judged.text),
         "assumptions": list(judged.assumptions),
-    }
-
-
-def comparison_document(comparison: Comparison) -> Json:
-    """The first value as any register; the second under ``other``; what differs under ``differences``."""
-    return {
-        comparison.first.name: {
-            **decoded_register(comparison.first),
-            "other": decoded_register(comparison.second),
-            "differences": [
-                {
-                    "name": change.name,
-                    "msb": change.msb,
-                    "lsb": change.lsb,
-                    "value": change.first.value if change.first else None,
-                    "meaning": change.first.meaning if change.first else None,
-                    "other_value": change.second.value if change.second else None,
-                    "other_meaning": change.second.meaning if change.second else None,
-                }
-                for change in comparison.changes
-            ],
-            "other_bits": comparison.other_bits,
-        }
     }

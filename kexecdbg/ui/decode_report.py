@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kexecdbg.arm64.registers import decode
-from kexecdbg.arm64.registers.model import DecodedField, DecodedRegister
-from kexecdbg.arm64.registers.select import bit_list
+from kexecdbg.arm64.registers.model import DecodedRegister
 from kexecdbg.arm64.syndromes import Syndrome, decode_syndrome, read_along
 from kexecdbg.checks.consistency import Consistency, consistency_of
 from kexecdbg.checks.printed_walk import WalkJudgement, judge_walk
@@ -57,32 +56,6 @@ class Report:
         return stopped or bool(self.walks and aborted) or any(judged.faults for judged in self.consistency)
 
 
-@dataclass(frozen=True)
-class FieldChange:
-    """A field that two values of a register do not share; ``None`` where a layout lacks the field."""
-
-    name: str
-    msb: int
-    lsb: int
-    first: DecodedField | None
-    second: DecodedField | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two values of one register, field by field.
-
-    Attributes:
-        changes: the fields that differ, from the highest bit down.
-        other_bits: differing bits that belong to no field of either layout, as text; empty for none.
-    """
-
-    first: DecodedRegister
-    second: DecodedRegister
-    changes: tuple[FieldChange, ...]
-    other_bits: str
-
-
 def report_on(pairs: Mapping[str, int], pasted: PastedText | None = None) -> Report:
     """Decode ``pairs`` and what was found in ``pasted``; a pair replaces a value of the text."""
     values = {**(pasted.values if pasted else {}), **pairs}
@@ -106,20 +79,3 @@ def report_on(pairs: Mapping[str, int], pasted: PastedText | None = None) -> Rep
         pasted.code if pasted else {},
         (*(pasted.remarks if pasted else ()), *unknown),
     )
-
-
-def compare(name: str, first: int, second: int, context: Mapping[str, int]) -> Comparison:
-    """Two values of the register ``name``; ``context`` has the other registers, HCR_EL2 for instance."""
-    one, two = decode(name, first, context), decode(name, second, context)
-    changed = first ^ second
-    ours, theirs = ({(field.msb, field.lsb, field.name): field for field in value.fields} for value in (one, two))
-    changes = []
-    for key in sorted({**ours, **theirs}, key=lambda key: (-key[0], key[1])):
-        msb, lsb, field_name = key
-        mask = (1 << (msb + 1)) - (1 << lsb)
-        in_both = key in ours and key in theirs
-        if changed & mask or (not in_both and (first | second) & mask):
-            changes.append(FieldChange(field_name, msb, lsb, ours.get(key), theirs.get(key)))
-    for change in changes:
-        changed &= ~((1 << (change.msb + 1)) - (1 << change.lsb))
-    return Comparison(one, two, tuple(changes), bit_list(changed) if changed else "")

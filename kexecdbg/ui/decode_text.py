@@ -10,7 +10,7 @@ from kexecdbg.arm64.registers.model import DecodedRegister
 from kexecdbg.checks.consistency import Consistency, where_to_look
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.printed_walk import Agreement, WalkJudgement
-from kexecdbg.ui.decode_report import Comparison, FieldChange, ReadSyndrome, Report
+from kexecdbg.ui.decode_report import ReadSyndrome, Report
 from kexecdbg.ui.register_text import brief, full, value_text
 from kexecdbg.ui.style import WIDTH, Style, hanging
 
@@ -131,35 +131,3 @@ def _next(report: Report) -> str:
         head = hanging("next", "the tables as they are, with the machine at a gdbstub:", _COLUMN)
         return f"{head}\n{' ' * _COLUMN}{command}"
     return ""
-
-
-def comparison_text(comparison: Comparison, style: Style) -> str:
-    """Two values of one register: what differs."""
-    first, second = comparison.first, comparison.second
-    lines = []
-    if not comparison.changes and not comparison.other_bits:
-        lines.append(style.good(f"{first.name}: the two values are the same"))
-    else:
-        names = [change.name for change in comparison.changes]
-        listed = ", ".join(names) if names else "no field"
-        lines.append(hanging(f"{first.name}:", f"{listed} {'differs' if len(names) == 1 else 'differ'}", 1, style))
-    lines += [f"  A {value_text(first.value)}  {first.layout}".rstrip()]
-    lines += [f"  B {value_text(second.value)}  {second.layout}".rstrip()]
-    if first.layout != second.layout:
-        lines.append(style.warn("  ~ the two have different layouts; HCR_EL2=VALUE settles which one counts"))
-    lines += [_change(change) for change in comparison.changes]
-    if comparison.other_bits:
-        lines.append(f"  outside every field: {comparison.other_bits}")
-    for label, value in (("A", first), ("B", second)):
-        lines += [style.warn(hanging(f"  ! {label}", finding.text, 6)) for finding in value.findings]
-        lines += [style.dim(hanging(f"  ~ {label}", assumption, 6)) for assumption in value.assumptions]
-    return "\n".join(lines)
-
-
-def _change(change: FieldChange) -> str:
-    position = f"[{change.msb}]" if change.msb == change.lsb else f"[{change.msb}:{change.lsb}]"
-    lines = [f"  {change.name} {position}"]
-    for label, field in (("A", change.first), ("B", change.second)):
-        text = "no such field in this layout" if field is None else f"{field.value:#x}  {field.meaning}"
-        lines.append(hanging(f"    {label}", text, 6))
-    return "\n".join(lines)

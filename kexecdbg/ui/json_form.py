@@ -9,6 +9,7 @@ from typing import Any
 from kexecdbg.arm64.descent import WalkLevel
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.ranges import MappedRange, TableScan
+from kexecdbg.arm64.registers.comparison import Comparison
 from kexecdbg.arm64.registers.model import DecodedRegister
 from kexecdbg.arm64.rights import Rights
 from kexecdbg.arm64.stage2 import Stage2Walk
@@ -37,6 +38,27 @@ def decoded_register(decoded: DecodedRegister) -> Json:
         ],
         "findings": [{"kind": f.kind, "msb": f.msb, "lsb": f.lsb, "text": f.text} for f in decoded.findings],
         "assumptions": list(decoded.assumptions),
+    }
+
+
+def comparison(compared: Comparison) -> Json:
+    """The first value as any register; the second under ``other``; what differs under ``differences``."""
+    return {
+        **decoded_register(compared.first),
+        "other": {"name": compared.second.name, **decoded_register(compared.second)},
+        "differences": [
+            {
+                "name": change.field.name,
+                "msb": change.field.msb,
+                "lsb": change.field.lsb,
+                "value": change.first.value if change.first else None,
+                "meaning": change.first.meaning if change.first else None,
+                "other_value": change.second.value if change.second else None,
+                "other_meaning": change.second.meaning if change.second else None,
+            }
+            for change in compared.changes
+        ],
+        "other_bits": compared.other_bits,
     }
 
 

@@ -89,7 +89,8 @@ def _report(pairs: dict[str, int], pasted: PastedText | None, sources: list[str]
 def _compare(
     twice: list[str], pairs: dict[str, list[int]], pasted: PastedText | None, arguments: argparse.Namespace
 ) -> int:
-    from kexecdbg.ui.decode_report import compare
+    from kexecdbg.arm64.registers import decode
+    from kexecdbg.arm64.registers.comparison import compare
 
     (name, *others) = twice
     if others or len(pairs[name]) > 2:
@@ -97,15 +98,15 @@ def _compare(
     context = pasted.values if pasted else {}
     context |= {other: values[0] for other, values in pairs.items() if other != name}
     context.pop(name, None)
-    comparison = compare(name, pairs[name][0], pairs[name][1], context)
+    comparison = compare(decode(name, pairs[name][0], context), decode(name, pairs[name][1], context))
     if arguments.json:
-        from kexecdbg.ui.decode_json import comparison_document
+        from kexecdbg.ui import json_form
 
-        print(json.dumps(comparison_document(comparison), indent=1))
+        print(json.dumps({name: json_form.comparison(comparison)}, indent=1))
     else:
-        from kexecdbg.ui.decode_text import comparison_text
+        from kexecdbg.ui.comparison_text import comparison_text
 
-        print(comparison_text(comparison, style_for(sys.stdout)))
+        print(comparison_text(comparison, ("A", "B"), style_for(sys.stdout)))
     return 0
 
 
