@@ -13,6 +13,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from kexecdbg.errors import EnvironmentProblem
+from kexecdbg.qemu.private_directory import PrivateDirectory
 from kexecdbg.resources import data_root
 
 _PREFIX = "aarch64-linux-gnu-"
@@ -44,8 +45,8 @@ def build_program(name: str, addresses: Mapping[str, int]) -> GuestProgram:
         EnvironmentProblem: the cross binutils are missing, or refuse the source.
     """
     source = data_root() / "qemu-scripts" / "guest"
-    with tempfile.TemporaryDirectory(prefix="kexecdbg-") as directory:
-        object_file, elf_file = Path(directory, f"{name}.o"), Path(directory, f"{name}.elf")
+    with PrivateDirectory(tempfile.gettempdir()) as directory:
+        object_file, elf_file = directory / f"{name}.o", directory / f"{name}.elf"
         _run("as", "-o", str(object_file), str(source / f"{name}.s"))
         definitions = [f"--defsym={symbol}={value:#x}" for symbol, value in addresses.items()]
         _run(

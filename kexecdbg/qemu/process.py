@@ -19,6 +19,7 @@ from typing import Any
 
 from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.qemu import supervisor
+from kexecdbg.qemu.private_directory import PrivateDirectory
 
 _ROOM_FOR_RAM = 256 << 20
 """Bytes that must be free where the RAM file goes: guests of ours touch far less; the file is sparse."""
@@ -128,7 +129,8 @@ class QemuProcess:
 
     def __init__(self, options: MachineOptions) -> None:
         program = qemu_program()
-        self.directory = Path(tempfile.mkdtemp(prefix="kexecdbg-", dir=_directory_for_ram()))
+        self._private = PrivateDirectory(_directory_for_ram())
+        self.directory = self._private.path
         self.gdb_socket = self.directory / "gdb.sock"
         self.ram_file = self.directory / "ram"
         self._exit_status: int | None = None
@@ -142,7 +144,7 @@ class QemuProcess:
             theirs = (qmp_theirs, console_theirs, gdb_listener)
             self._supervisor = self._start(program, options, [part.fileno() for part in theirs])
         except BaseException:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            self._private.remove()
             raise
         finally:
             for part in (qmp_theirs, console_theirs, gdb_listener):
@@ -170,7 +172,7 @@ class QemuProcess:
             [sys.executable, "-I", "-S", supervisor.__file__, str(self.directory), fds, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=descriptors,
+            pass_fds=[*descriptors, self._private.lock],
             start_new_session=True,
         )
 
@@ -253,7 +255,7 @@ class QemuProcess:
             self._supervisor.stdout.close()
         self.console.close()
         self._qmp_socket.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._private.remove()
 
     def __enter__(self) -> QemuProcess:
         return self

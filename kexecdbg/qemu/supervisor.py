@@ -3,7 +3,8 @@
 A process of its own (started by :mod:`kexecdbg.qemu.process`), because a killed program cannot clean up. It starts
 QEMU, waits for the end of its standard input (the starter closed it, or died) or for a signal, then ends QEMU and
 removes the private directory. Should it be killed itself, the kernel ends QEMU (PR_SET_PDEATHSIG) and the starter
-removes the directory.
+removes the directory. Should both be killed, nobody holds the lock on the directory any more, and the next start
+removes it (:mod:`kexecdbg.qemu.private_directory`).
 
 Standard library only and no import of the package: it has to start fast.
 
