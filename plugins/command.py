@@ -6,16 +6,21 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import gdb
 
 from kexecdbg.errors import KexecdbgError, UsageError
-from kexecdbg.machine.state import CpuState
 from kexecdbg.session.marks import OUTPUT_MARK
 from kexecdbg.ui.style import Style
 
 from . import stop_history
+
+# What reads registers, walks and judges is imported by the commands when they run: GDB starts without waiting for it.
+if TYPE_CHECKING:
+    from kexecdbg.machine.state import CpuState
+
+    from .adapter import GdbDebugger
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,6 +117,13 @@ class Command(gdb.Command):
 def _style() -> Style:
     on_terminal = sys.__stdout__ is not None and sys.__stdout__.isatty()
     return Style(colour=bool(gdb.parameter("style enabled")) and (on_terminal or bool(_mark_output.value)))
+
+
+def selected_debugger() -> GdbDebugger:
+    """The debugger of the selected CPU; see :func:`plugins.adapter.debugger`."""
+    from .adapter import debugger
+
+    return debugger()
 
 
 def evaluate_address(expression: str) -> int:

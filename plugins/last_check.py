@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import gdb
 
-from kexecdbg.checks.verdict import Verdict
+if TYPE_CHECKING:
+    from kexecdbg.checks.verdict import Verdict
 
 _last: Verdict | None = None
 

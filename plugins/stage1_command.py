@@ -5,16 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any, ClassVar
 
-from kexecdbg.arm64.regimes import Regime, current_el, regime_of
-from kexecdbg.arm64.scan import scan
-from kexecdbg.checks.table_view import tables_as_if_on, walk_in_range
 from kexecdbg.errors import UsageError
-from kexecdbg.ui import json_form
 from kexecdbg.ui.style import Style, hanging
-from kexecdbg.ui.walk_text import walk_text
 
-from .adapter import debugger
-from .command import evaluate_address, with_assumptions
+from .command import evaluate_address, selected_debugger, with_assumptions
 from .walk_command import WalkCommand
 
 
@@ -27,12 +21,18 @@ class Stage1Command(WalkCommand):
         super().add_arguments(parser)
         parser.add_argument(
             "--regime",
-            choices=[regime.value for regime in Regime],
+            choices=("EL1&0", "EL2", "EL2&0", "EL3"),
             help="translation regime (default: that of the current exception level)",
         )
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
-        target = debugger()
+        from kexecdbg.arm64.regimes import Regime, current_el, regime_of
+        from kexecdbg.arm64.scan import scan
+        from kexecdbg.checks.table_view import tables_as_if_on, walk_in_range
+        from kexecdbg.ui import json_form
+        from kexecdbg.ui.walk_text import walk_text
+
+        target = selected_debugger()
         state = with_assumptions(target.state(), arguments.assume)
         regime = Regime(arguments.regime) if arguments.regime else regime_of(current_el(state), state)
         if self.RANGE == 1 and not regime.facts.two_ranges:

@@ -7,8 +7,6 @@ import gdb
 from kexecdbg.errors import KexecdbgError
 from kexecdbg.machine.control_registers import control_registers
 
-from .adapter import GdbRegisters, stepping_inside_command
-
 _NAMES = tuple(name for el in (1, 2, 3) for name in control_registers(el))
 
 _before: dict[str, int] = {}
@@ -29,6 +27,8 @@ def after_command() -> None:
 
 def _record() -> None:
     global _before, _now, _missed
+    from .adapter import GdbRegisters
+
     try:
         registers = GdbRegisters()
     except (gdb.error, KexecdbgError):
@@ -39,6 +39,8 @@ def _record() -> None:
 
 def _stopped(event: gdb.StopEvent) -> None:
     global _missed
+    from .adapter import stepping_inside_command
+
     if stepping_inside_command():
         _missed = True
     else:

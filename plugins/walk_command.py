@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kexecdbg.arm64.ranges import MappedRange, TableScan, select_ranges
 from kexecdbg.errors import UsageError
-from kexecdbg.ui import json_form
-from kexecdbg.ui.ptdump import ptdump_text
 from kexecdbg.ui.style import Style, hanging
-from kexecdbg.ui.table_text import table_text
 
 from .command import Command, add_assume_option, evaluate_address
+
+if TYPE_CHECKING:
+    from kexecdbg.arm64.ranges import MappedRange, TableScan
 
 _NOTE_COLUMN = 11
 
@@ -36,6 +35,8 @@ class WalkCommand(Command):
 
     def select(self, arguments: argparse.Namespace, ranges: Sequence[MappedRange]) -> tuple[MappedRange, ...]:
         """The ranges that the filter options ask for."""
+        from kexecdbg.arm64.ranges import select_ranges
+
         return select_ranges(
             ranges,
             within=_addresses("--range", arguments.range),
@@ -47,6 +48,10 @@ class WalkCommand(Command):
 
     def show_table(self, arguments: argparse.Namespace, scan: TableScan, remark: str, style: Style) -> tuple[Any, str]:
         """The document and the text of a whole table."""
+        from kexecdbg.ui import json_form
+        from kexecdbg.ui.ptdump import ptdump_text
+        from kexecdbg.ui.table_text import table_text
+
         ranges = self.select(arguments, scan.ranges)
         document = json_form.table(scan, ranges) | {"remark": remark or None}
         if arguments.format == "json":

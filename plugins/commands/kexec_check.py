@@ -5,15 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kexecdbg.checks.situation import situation_at
-from kexecdbg.checks.verdict import judge
-from kexecdbg.ui import json_form
 from kexecdbg.ui.style import Style
-from kexecdbg.ui.verdict_text import verdict_text
 
 from .. import last_check
-from ..adapter import debugger
-from ..command import Command, add_assume_option, with_assumptions
+from ..command import Command, add_assume_option, selected_debugger, with_assumptions
 
 
 class KexecCheck(Command):
@@ -26,7 +21,12 @@ class KexecCheck(Command):
         add_assume_option(parser)
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
-        target = debugger()
+        from kexecdbg.checks.situation import situation_at
+        from kexecdbg.checks.verdict import judge
+        from kexecdbg.ui import json_form
+        from kexecdbg.ui.verdict_text import verdict_text
+
+        target = selected_debugger()
         state = with_assumptions(target.state(), arguments.assume)
         verdict = judge(situation_at(state, target.memory))
         last_check.remember(verdict)

@@ -8,15 +8,11 @@ from typing import Any
 
 import gdb
 
-from kexecdbg.checks.fixing import apply_repairs, plan_repairs
 from kexecdbg.errors import UsageError
-from kexecdbg.ui import json_form
 from kexecdbg.ui.style import Style, hanging
-from kexecdbg.ui.verdict_text import repair_text
 
 from .. import last_check
-from ..adapter import debugger
-from ..command import Command
+from ..command import Command, selected_debugger
 
 _COLUMN = 11
 
@@ -35,7 +31,11 @@ class KexecFix(Command):
         parser.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
-        target = debugger()
+        from kexecdbg.checks.fixing import apply_repairs, plan_repairs
+        from kexecdbg.ui import json_form
+        from kexecdbg.ui.verdict_text import repair_text
+
+        target = selected_debugger()
         verdict = last_check.last()
         if verdict is None:
             raise UsageError("there is no verdict to repair; run kexec-check or kexec-step first")

@@ -5,15 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kexecdbg.checks.stepping import judge_here, run_to_switch, step_over_switch
-from kexecdbg.ui import json_form
-from kexecdbg.ui.step_text import comparison_text, step_text
 from kexecdbg.ui.style import Style
-from kexecdbg.ui.verdict_text import verdict_text
 
 from .. import last_check
-from ..adapter import debugger
-from ..command import Command
+from ..command import Command, selected_debugger
 
 
 class KexecStep(Command):
@@ -33,7 +28,12 @@ class KexecStep(Command):
         parser.add_argument("--timeout", type=float, metavar="SECONDS", help="give up when it is not reached by then")
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
-        target = debugger()
+        from kexecdbg.checks.stepping import judge_here, run_to_switch, step_over_switch
+        from kexecdbg.ui import json_form
+        from kexecdbg.ui.step_text import comparison_text, step_text
+        from kexecdbg.ui.verdict_text import verdict_text
+
+        target = selected_debugger()
         records = run_to_switch(target, arguments.timeout)
         verdict = judge_here(target)
         last_check.remember(verdict)

@@ -5,14 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kexecdbg.arm64.scan import scan_stage2
-from kexecdbg.arm64.stage2 import stage2_enabled, walk_stage2
-from kexecdbg.ui import json_form
 from kexecdbg.ui.style import Style
-from kexecdbg.ui.walk_text import stage2_text
 
-from ..adapter import debugger
-from ..command import evaluate_address, with_assumptions
+from ..command import evaluate_address, selected_debugger, with_assumptions
 from ..walk_command import WalkCommand
 
 
@@ -23,7 +18,12 @@ class WalkVttbr(WalkCommand):
     SUMMARY = "Walk the stage 2 tables of VTTBR_EL2; addresses are intermediate physical addresses (IPA)."
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
-        target = debugger()
+        from kexecdbg.arm64.scan import scan_stage2
+        from kexecdbg.arm64.stage2 import stage2_enabled, walk_stage2
+        from kexecdbg.ui import json_form
+        from kexecdbg.ui.walk_text import stage2_text
+
+        target = selected_debugger()
         state = with_assumptions(target.state(), arguments.assume)
         remark = "" if stage2_enabled(state) else "stage 2 is off (HCR_EL2.VM); walked as if it were on"
         if not arguments.addresses:

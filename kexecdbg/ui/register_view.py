@@ -1,0 +1,81 @@
+"""Registers of one CPU state as a document and as text: listed, or compared with others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kexecdbg.arm64.registers import REGISTERS, decode
+from kexecdbg.arm64.registers.comparison import compare
+from kexecdbg.errors import TargetError
+from kexecdbg.machine.state import CpuState
+from kexecdbg.ui import json_form, register_text
+from kexecdbg.ui.comparison_text import comparison_text
+from kexecdbg.ui.style import Style
+
+View = tuple[dict[str, Any], str]
+"""The JSON document and the text."""
+
+_ABSENT = "this target does not provide it"
+
+
+def list_registers(state: CpuState, names: Sequence[str], asked_for: bool, raw: bool, style: Style) -> View:
+    """``names`` field by field when they were ``asked_for``, else a paragraph each; values only with ``raw``.
+
+    Raises:
+        TargetError: registers were asked for and the target has none of them.
+    """
+    values = {name: state.get(name) for name in names}
+    if asked_for and all(value is None for value in values.values()):
+        raise TargetError(f"{', '.join(names)}: {_ABSENT}")
+    document: dict[str, Any] = {}
+    paragraphs = []
+    for name, value in values.items():
+        if value is None:
+            document[name] = {"value": None}
+            if asked_for:
+                paragraphs.append(f"{name}: {_ABSENT}")
+            continue
+        decoded = decode(name, value, state)
+        document[name] = json_form.decoded_register(decoded)
+        if raw:
+            paragraphs.append(f"{name:<20} {register_text.value_text(value)}")
+        else:
+            paragraphs.append((register_text.full if asked_for else register_text.brief)(decoded, style))
+    return document, "\n".join(paragraphs)
+
+
+def compare_levels(state: CpuState, names: Sequence[str], level: str, style: Style) -> View:
+    """Each of ``names`` against the same register of the exception level ``level`` (``EL1``).
+
+    Raises:
+        TargetError: none has a counterpart there.
+    """
+    document: dict[str, Any] = {}
+    paragraphs = []
+    for name in names:
+        other = f"{name.rpartition('_')[0]}_{level}"
+        values = state.get(name), state.get(other)
+        if name == other or other not in REGISTERS or values[0] is None or values[1] is None:
+            continue
+        compared = compare(decode(name, values[0], state), decode(other, values[1], state))
+        document[name] = json_form.comparison(compared)
+        paragraphs.append(comparison_text(compared, (name, other), style))
+    if not document:
+        raise TargetError(f"{', '.join(names)}: no counterpart at {level} that this target provides")
+    return document, "\n".join(paragraphs)
+
+
+def compare_times(state: CpuState, earlier: Mapping[str, int], names: Sequence[str] | None, style: Style) -> View:
+    """What changed since the values ``earlier``: each of ``names``, or every register that did change."""
+    before = state.with_values(earlier)
+    document: dict[str, Any] = {}
+    paragraphs = []
+    for name in names if names is not None else earlier:
+        old, new = earlier.get(name), state.get(name)
+        if name not in REGISTERS or old is None or new is None or (old == new and names is None):
+            continue
+        compared = compare(decode(name, old, before), decode(name, new, state))
+        document[name] = json_form.comparison(compared)
+        paragraphs.append(comparison_text(compared, ("was", "is"), style))
+    return document, "\n".join(paragraphs) or "no control register has changed since the last stop"
