@@ -343,7 +343,7 @@ def completions(lab: Bench, line: str) -> Sequence[str]:
 def test_completion_of_registers_and_options(at_start: Bench) -> None:
     assert {"kexec-regs SCTLR_EL1", "kexec-regs SCTLR_EL2"} <= set(completions(at_start, "kexec-regs SCTLR"))
     assert completions(at_start, "kexec-regs tcr_el2") == ["kexec-regs TCR_EL2"]
-    assert completions(at_start, "kexec-regs --a") == ["kexec-regs --all", "kexec-regs --assume"]
+    assert completions(at_start, "kexec-regs --a") == ["kexec-regs --against", "kexec-regs --all", "kexec-regs --assume"]
     assert completions(at_start, "walk-ttbr0 --reg") == ["walk-ttbr0 --regime"]
     assert completions(at_start, "kexec-step --f") == ["kexec-step --follow"]
 
