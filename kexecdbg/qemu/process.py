@@ -21,9 +21,6 @@ from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.qemu import supervisor
 from kexecdbg.qemu.private_directory import PrivateDirectory
 
-_ROOM_FOR_RAM = 256 << 20
-"""Bytes that must be free where the RAM file goes: guests of ours touch far less; the file is sparse."""
-
 
 def qemu_program() -> str:
     """The QEMU to run: ``KEXECDBG_QEMU`` (a program) when set, else ``qemu-system-aarch64`` on the path.
@@ -46,6 +43,7 @@ class MachineOptions:
         cpu: QEMU's CPU model, for instance ``cortex-a57`` (no VHE) or ``max``.
         ram_mib: RAM in MiB, from 0x40000000 up.
         machine: further properties of the ``virt`` machine.
+        room_mib: MiB that must be free where the RAM file goes, which is sparse: what the guest will touch.
         prepare: called with the private directory before QEMU starts; puts files there and returns further QEMU
             arguments (loader devices).
     """
@@ -53,11 +51,12 @@ class MachineOptions:
     cpu: str = "cortex-a57"
     ram_mib: int = 8192
     machine: str = "virtualization=on"
+    room_mib: int = 256
     prepare: Callable[[Path], Sequence[str]] = field(default=lambda directory: ())
 
 
 class Console:
-    """What the guest prints on its serial port, collected as it comes."""
+    """The guest's serial port: what it prints, collected as it comes, and what it is sent."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -105,6 +104,25 @@ class Console:
         how = "QEMU ended" if done else f"waited {seconds:g} s"
         raise TargetError(f"the guest's console never showed {pattern!r}: {how}; its last line: {last[0]}")
 
+    def more(self, known: int, seconds: float) -> str:
+        """What follows the first ``known`` characters of the text, waiting at most ``seconds`` for any of it."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or len(self._received.decode(errors="replace")) > known, seconds
+            )
+        return self.text[known:]
+
+    def send(self, line: str) -> None:
+        """Type ``line`` and a newline; a guest that is stopped finds it when it goes on.
+
+        Raises:
+            TargetError: QEMU has ended.
+        """
+        try:
+            self._connection.sendall(f"{line}\n".encode())
+        except OSError as error:
+            raise TargetError(f"the guest's console takes no {line!r}: QEMU has ended") from error
+
     def close(self) -> None:
         """Stop collecting."""
         # It is disconnected already when QEMU ended first.
@@ -129,7 +147,7 @@ class QemuProcess:
 
     def __init__(self, options: MachineOptions) -> None:
         program = qemu_program()
-        self._private = PrivateDirectory(_directory_for_ram())
+        self._private = PrivateDirectory(_directory_for_ram(options.room_mib << 20))
         self.directory = self._private.path
         self.gdb_socket = self.directory / "gdb.sock"
         self.ram_file = self.directory / "ram"
@@ -266,11 +284,11 @@ class QemuProcess:
         self.close()
 
 
-def _directory_for_ram() -> str:
-    """Where to put the RAM file: /dev/shm when it is writable and has room, else the temporary directory."""
+def _directory_for_ram(room: int) -> str:
+    """Where to put the RAM file: /dev/shm when it is writable and has ``room`` bytes, else the temporary directory."""
     shm = "/dev/shm"
     if os.access(shm, os.W_OK | os.X_OK):
         status = os.statvfs(shm)
-        if status.f_bavail * status.f_frsize >= _ROOM_FOR_RAM:
+        if status.f_bavail * status.f_frsize >= room:
             return shm
     return tempfile.gettempdir()
