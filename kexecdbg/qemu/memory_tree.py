@@ -15,7 +15,7 @@ from kexecdbg.errors import TargetError
 from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind
 
 _LINE = re.compile(
-    r"^\s+([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ([a-z/]+)\): (.*?)(?: @([0-9a-f]{16}))?(?: KVM)?\s*$"
+    r"^\s+([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ([a-z/-]+)\): (.*?)(?: @([0-9a-f]{16}))?(?: KVM)?\s*$"
 )
 _KINDS = {"ram": RegionKind.RAM, "rom": RegionKind.ROM, "romd": RegionKind.ROM, "nv-ram": RegionKind.RAM}
 _ADDRESS_SPACE = 'AS "memory", root: system'
