@@ -343,7 +343,8 @@ def completions(lab: Bench, line: str) -> Sequence[str]:
 def test_completion_of_registers_and_options(at_start: Bench) -> None:
     assert {"kexec-regs SCTLR_EL1", "kexec-regs SCTLR_EL2"} <= set(completions(at_start, "kexec-regs SCTLR"))
     assert completions(at_start, "kexec-regs tcr_el2") == ["kexec-regs TCR_EL2"]
-    assert completions(at_start, "kexec-regs --a") == ["kexec-regs --against", "kexec-regs --all", "kexec-regs --assume"]
+    expected = [f"kexec-regs {option}" for option in ("--against", "--all", "--assume")]
+    assert completions(at_start, "kexec-regs --a") == expected
     assert completions(at_start, "walk-ttbr0 --reg") == ["walk-ttbr0 --regime"]
     assert completions(at_start, "kexec-step --f") == ["kexec-step --follow"]
 
