@@ -1,6 +1,6 @@
 """The variants of the 2019 relocation whose outcome is known (measured on QEMU 7.2.22, cortex-a57).
 
-Ids and outcomes: the experiments behind "Why it is bit 54" in docs/explanation.md; ids are kept for ever.
+Ids are kept for ever; docs/explanation.md says what the experiments show.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The JSON documents that others rely on; the keys are kept for ever (docs/reference.md)."""
+"""The JSON documents that others rely on; the keys are kept for ever."""
 
 from __future__ import annotations
 
