@@ -1,0 +1,73 @@
+"""GDB driven through GDB/MI, without a target: what goes in arrives unchanged, what goes wrong is one error."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from kexecdbg.errors import EnvironmentProblem, TargetError
+from kexecdbg.session.gdb import GdbSession, gdb_program
+
+
+@pytest.fixture(scope="module")
+def gdb() -> Iterator[GdbSession]:
+    with GdbSession() as session:
+        yield session
+
+
+@pytest.mark.parametrize("text", ["plain", 'a "quoted" word', "back\\slash", "tab\tand 'quotes'", "ünïcode", ""])
+def test_what_is_echoed_comes_back(gdb: GdbSession, text: str) -> None:
+    assert gdb.command(f"python print({text!r})") == text + "\n"
+
+
+def test_an_error_is_gdbs_own_message(gdb: GdbSession) -> None:
+    with pytest.raises(TargetError, match=r'^Undefined command: "nosuchcommand"'):
+        gdb.command("nosuchcommand")
+    assert gdb.command("output 1") == "1"
+
+
+def test_much_output_arrives_whole(gdb: GdbSession) -> None:
+    lines = gdb.command("python print('\\n'.join(str(number) for number in range(20000)))").split()
+    assert lines == [str(number) for number in range(20000)]
+
+
+def test_only_our_commands_give_documents(gdb: GdbSession) -> None:
+    with pytest.raises(TargetError, match="output 1: not a kexecdbg command; it printed '1'"):
+        gdb.run("output 1")
+
+
+def test_a_command_that_does_not_end_is_interrupted_and_gdb_goes_on(gdb: GdbSession) -> None:
+    with pytest.raises(TargetError, match=r": not finished within 0\.2 s; interrupted$"):
+        gdb.command("python exec('while True: pass')", 0.2)
+    assert gdb.command("output 2") == "2"
+
+
+def test_gdb_ends_with_its_context() -> None:
+    before = set(psutil.Process().children())
+    with GdbSession():
+        (process,) = set(psutil.Process().children()) - before
+    assert not process.is_running()
+
+
+def test_a_gdb_that_was_killed_is_noticed_and_closing_is_harmless() -> None:
+    before = set(psutil.Process().children())
+    with GdbSession() as session:
+        (process,) = set(psutil.Process().children()) - before
+        process.send_signal(signal.SIGKILL)
+        for _ in range(2):
+            with pytest.raises(TargetError, match="GDB has ended"):
+                session.command("output 1")
+    session.close()
+
+
+def test_the_program_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEXECDBG_GDB", "/bin/true")
+    assert gdb_program() == "/bin/true"
+    with pytest.raises(TargetError, match="GDB has ended"):
+        GdbSession()
+    monkeypatch.setenv("KEXECDBG_GDB", "/nonexistent/gdb")
+    with pytest.raises(EnvironmentProblem, match="/nonexistent/gdb: not found; install it"):
+        gdb_program()
