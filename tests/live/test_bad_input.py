@@ -200,8 +200,9 @@ def test_a_table_pointer_to_a_hole_is_unknown_from_there_on(fresh: Bench) -> Non
 
 def test_qemu_killed_between_commands(fresh: Bench) -> None:
     fresh.run("kexec-regs")
-    os.kill(fresh.machine.qemu.pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(fresh.machine.qemu.pid)], SECONDS)
+    process = psutil.Process(fresh.machine.qemu.pid)
+    process.kill()
+    psutil.wait_procs([process], SECONDS)
     assert "disconnected" in fresh.refused("kexec-step")
     for command in COMMANDS:
         assert "no target; connect first" in fresh.refused(command)
