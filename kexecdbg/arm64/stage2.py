@@ -12,6 +12,7 @@ from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.descent import Descent, TableAddress, WalkLevel, descend, named
 from kexecdbg.arm64.descriptors import DBM_BIT, S2AP_READ_BIT, S2AP_WRITE_BIT, STAGE2_NAMES
 from kexecdbg.arm64.faults import Cause, CauseKind, Fault, FaultKind
+from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.geometry import (
     ADDRESS_SIZES,
     GRANULE_4K,
@@ -125,13 +126,17 @@ class Stage2Walk:
 
 
 def stage2_enabled(registers: RegisterValues) -> bool:
-    """Whether the EL1&0 regime has a second stage: HCR_EL2.VM or DC, with TGE = 0.
+    """Whether the EL1&0 regime has a second stage: HCR_EL2.VM or DC, which count as 0 with {E2H, TGE} = {1, 1}.
+
+    TGE alone switches off stage 1 of EL0, not its stage 2 (Arm ARM, HCR_EL2.VM; pseudocode ``AArch64.FullTranslate``).
 
     Raises:
         RegisterUnknownError: HCR_EL2 is unknown and EL2 may be there.
     """
     hcr = hcr_for_el1(registers, "whether stage 2 is on")
-    return bool(bit(hcr, HCR_VM) or bit(hcr, HCR_DC)) and not bit(hcr, HCR_TGE)
+    if not (bit(hcr, HCR_VM) or bit(hcr, HCR_DC)):
+        return False
+    return not (bit(hcr, HCR_TGE) and effective_e2h(registers))
 
 
 def stage2_of(registers: RegisterValues) -> Stage2:

@@ -260,9 +260,13 @@ class TestMemoryTypes:
         assert two_stages(s2={S2_ROOT + 8: 0x4000_06FD}).shareability is Shareability.OUTER
 
 
-def test_tge_switches_stage_2_off() -> None:
+def test_tge_alone_leaves_stage_2_on() -> None:
+    """Only {E2H, TGE} = {1, 1} makes VM count as 0; the pseudocode, KVM's walker and QEMU agree."""
     result = two_stages(HCR_EL2=0x8800_0001)
-    assert (result.enabled, result.stage2, result.pa) == (False, None, VA)
+    assert result.enabled is False and result.stage2 is not None
+    assert fault_of(result) == Fault(FaultKind.TRANSLATION, 0, fault_of(result).cause, stage=2, ipa=VA)
+    host = two_stages(HCR_EL2=0x4_8800_0001)
+    assert (host.enabled, host.stage2, host.pa) == (False, None, VA)
 
 
 @pytest.mark.parametrize(("bit", "name"), [(38, "D128"), (36, "S2PIE"), (37, "S2POE")])
