@@ -75,10 +75,11 @@ def demo() -> Iterator[Demo]:
 
 
 def kind(process: psutil.Process) -> str:
-    command = " ".join(process.cmdline())
-    return next(
-        name for name in ("supervisor", "qemu", "gdb") if f"{name}.py" in command or f"/{name}" in command.split()[0]
-    )
+    """Which helper it is, whatever its program is called; the supervisor's arguments include QEMU's."""
+    arguments = process.cmdline()
+    if any(argument.endswith("supervisor.py") for argument in arguments):
+        return "supervisor"
+    return "qemu" if "-gdb" in arguments else "gdb" if "--interpreter=mi3" in arguments else " ".join(arguments)
 
 
 def test_a_normal_end(demo: Demo) -> None:
