@@ -150,7 +150,7 @@ class TableScan:
         table_format: granule, levels and sizes of the tables.
         ranges: by address.
         entries: valid descriptors, each counted once.
-        tables: tables read, each counted once.
+        table_places: physical address (an IPA in EL1&0 under stage 2) and size in bytes of each table read.
         problems: in the order of the levels; at most a few hundred, ``problems_left_out`` counts the others.
         output_is_ipa: the ranges' ``pa`` is subject to stage 2.
         warnings, assumptions: as in a :class:`~kexecdbg.arm64.walk.Walk`.
@@ -162,12 +162,17 @@ class TableScan:
     table_format: TableFormat
     ranges: tuple[MappedRange, ...]
     entries: int
-    tables: int
+    table_places: tuple[tuple[int, int], ...]
     problems: tuple[ScanProblem, ...]
     problems_left_out: int
     output_is_ipa: bool
     warnings: tuple[Cause, ...]
     assumptions: tuple[str, ...]
+
+    @property
+    def tables(self) -> int:
+        """Tables read, each counted once."""
+        return len(self.table_places)
 
 
 def select_ranges(

@@ -298,7 +298,7 @@ def _scan(subject: _Subject, memory: PhysicalMemory, limits: ScanLimits | None) 
         table_format=table,
         ranges=tuple(ranges),
         entries=found.entries,
-        tables=found.tables,
+        table_places=tuple(found.tables.items()),
         problems=tuple(problems),
         problems_left_out=found.left_out,
         output_is_ipa=subject.output_is_ipa,

@@ -56,13 +56,13 @@ class Collected:
     Attributes:
         runs: leaves, by address once the scan is done.
         entries: valid descriptors, counted once for a table that is reached by several paths.
-        tables: tables read.
+        tables: address and size in bytes of the tables read.
         problems: the first problems; ``left_out`` counts the others.
     """
 
     runs: list[Run] = field(default_factory=list)
     entries: int = 0
-    tables: int = 0
+    tables: dict[int, int] = field(default_factory=dict)
     problems: list[RawProblem] = field(default_factory=list)
     left_out: int = 0
 
@@ -203,7 +203,9 @@ class TableCollector:
             self._problem(ProblemKind.UNREADABLE, level - 1, tables, index, reason, int(tables.address[index]))
         order = ">u8" if self._table.big_endian else "<u8"
         words = np.frombuffer(b"".join(chunks), order).astype(np.uint64, copy=False).reshape(-1, entries)
-        self._found.tables += len(chunks)
+        for address in distinct[readable].tolist():
+            # A table that is reached as the first one and from below counts once, with its larger size.
+            self._found.tables[address] = max(8 * entries, self._found.tables.get(address, 0))
         self._found.entries += int(np.count_nonzero(words & np.uint64(1)))
         kept = readable[which]
         return tables.select(kept), words[row_of[which[kept]]]

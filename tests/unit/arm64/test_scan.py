@@ -86,7 +86,10 @@ def compare_with_walks(values: dict[str, int], memory: RamOnly, regime: Regime, 
     source = random.Random(seed)
     for item in source.sample(result.ranges, min(60, len(result.ranges))):
         for va in (item.va, item.end - 1, source.randrange(item.va, item.end)):
-            compare_address(item, va, walk(values, memory, va, regime=regime, pan=False))
+            one = walk(values, memory, va, regime=regime, pan=False)
+            compare_address(item, va, one)
+            for level in one.levels:
+                assert any(place <= level.address < place + size for place, size in result.table_places)
     gaps = [(one.end, two.va) for one, two in pairwise(result.ranges) if one.end < two.va]
     assert gaps
     for start, end in source.sample(gaps, min(60, len(gaps))):
