@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from kexecdbg.checks.finding import Finding
+from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.situation import Situation
 
 
@@ -19,6 +19,8 @@ class Rule:
         explanation: why it is wrong and how it shows, for ``kexecdbg checks M01``.
         sources: where it was seen or is written down.
         check: yields the findings of this rule in a situation.
+        severity: the worst that it reports.
+        symptom: what somebody sees who does not know the cause yet.
     """
 
     id: str
@@ -26,3 +28,5 @@ class Rule:
     explanation: str
     sources: tuple[str, ...]
     check: Callable[[Situation], Iterable[Finding]]
+    severity: Severity = Severity.FATAL
+    symptom: str = ""

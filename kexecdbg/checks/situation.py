@@ -11,15 +11,20 @@ from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction, decode_instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.arm64.ranges import ScanLimits, TableScan
 from kexecdbg.arm64.regimes import SCTLR_EE, Regime, current_el, mmu_enabled, regime_of
+from kexecdbg.arm64.scan import scan
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.errors import MemoryUnreadableError, UsageError
+from kexecdbg.machine.memory_map import MemoryMap, memory_map_of
 from kexecdbg.machine.state import CpuState
 
 _VECTOR_SP_EL0 = 0x000
 _VECTOR_SP_ELX = 0x200
 _MAX_ADDRESS = (1 << 64) - 1
+_SCAN_LIMITS = ScanLimits(entries=1 << 22)
+"""8192 tables of 4 KiB: the linear map of 16 GiB in pages; more than that is garbage, or takes too long to wait for."""
 
 
 class OverlayMemory:
@@ -93,6 +98,23 @@ class Situation:
     def vector_fault(self) -> Fault | None:
         """The fault of a fetch from the exception vector."""
         return self.vector_fetch.fault_for(Access.FETCH)
+
+    @cached_property
+    def memory_map(self) -> MemoryMap | None:
+        """Which addresses are memory, when the machine says so."""
+        return memory_map_of(self.memory)
+
+    @cached_property
+    def scans(self) -> tuple[TableScan, ...]:
+        """Everything that the tables map after the write, TTBR0's first; nothing while the regime's MMU stays off."""
+        facts = self.regime.facts
+        if not mmu_enabled(self.regime, self.after):
+            return ()
+        return tuple(
+            scan(self.after, self.memory, self.regime, ttbr=number, limits=_SCAN_LIMITS)
+            for number, name in enumerate((facts.ttbr0, facts.ttbr1))
+            if name is not None and self.after.get(name) is not None
+        )
 
     def walk(self, va: int, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None) -> Walk:
         """Translate ``va`` in the state after the write, with further ``registers`` and memory ``words`` replaced."""

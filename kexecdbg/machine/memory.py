@@ -31,6 +31,7 @@ class SharedRamFile:
 
     def __init__(self, path: Path, block_name: str, memory_map: MemoryMap, fallback: WritablePhysicalMemory) -> None:
         self.path = path
+        self.memory_map = memory_map
         self._regions = tuple(
             region for region in memory_map.regions if region.kind is RegionKind.RAM and region.name == block_name
         )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from kexecdbg.errors import MemoryUnreadableError
 
@@ -70,7 +71,39 @@ class MemoryMap:
                 raise MemoryUnreadableError(address, size, f"the device {region.name} is there, not memory")
             position = region.end
 
+    def not_memory(self, start: int, end: int) -> Iterator[tuple[int, int, Region | None]]:
+        """The parts of ``start`` to ``end`` (exclusive) that are no RAM or ROM: where, and the device or ``None``."""
+        position, index = start, max(0, bisect_right(self._starts, start) - 1)
+        for region in self.regions[index:]:
+            if region.start >= end:
+                break
+            if region.end <= position:
+                continue
+            if position < region.start:
+                yield position, region.start, None
+                position = region.start
+            if region.kind is RegionKind.DEVICE:
+                yield position, min(region.end, end), region
+            position = region.end
+        if position < end:
+            yield position, end, None
+
     def describe_ram(self) -> str:
         """The RAM ranges in words, for error messages."""
         ranges = [f"{r.start:#x}-{r.end - 1:#x}" for r in self.regions if r.kind is RegionKind.RAM]
         return f"RAM is {', '.join(ranges)}" if ranges else "the machine lists no RAM"
+
+
+@runtime_checkable
+class MappedMemory(Protocol):
+    """Physical memory that knows which addresses are memory at all."""
+
+    @property
+    def memory_map(self) -> MemoryMap:
+        """The machine's memory map."""
+        ...
+
+
+def memory_map_of(memory: object) -> MemoryMap | None:
+    """The memory map that ``memory`` knows; ``None`` when it is only bytes from somewhere."""
+    return memory.memory_map if isinstance(memory, MappedMemory) else None
