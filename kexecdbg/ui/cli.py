@@ -25,6 +25,7 @@ COMMANDS = {
     "walk": "walk the translation tables of a machine at a gdbstub",
     "regs": "control registers of a machine at a gdbstub, field by field",
     "lab": "list and run the built-in scenarios: predicted against observed",
+    "linux": "boot a real kernel and have it kexec a second one",
     "doctor": "check that every part that is needed is there and works",
     "gdbinit": "print the path of the file to source in GDB",
 }

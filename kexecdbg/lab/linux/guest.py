@@ -35,7 +35,7 @@ _PARAMETERS = f"console=ttyAMA0 earlycon=pl011,0x9000000 rdinit=/{_HOME}/init"
 _WITHOUT_KASLR = "nokaslr"
 _ROOM_MIB = 768
 """What a guest touches: the kernel and its structures, two copies of kernel and initramfs, the relocated ones."""
-_DYING = r"Kernel panic - not syncing: [^\r\n]*|Unable to handle kernel [^\r\n]*"
+_DYING = r"Kernel panic - not syncing: [^\r\n]*|Internal error: [^\r\n]*|Unable to handle kernel [^\r\n]*"
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class LinuxMachine:
 
     def wait_init(self, seconds: float = 60.0) -> str:
         """Wait for the first kernel's init; the kernel's release."""
-        return self._phase("boot", r"kexecdbg: init of kernel 1, (\S+)", seconds).group(1)
+        return self._phase("boot", r"kexecdbg: init of kernel 1, (\S+)\r?\n", seconds).group(1)
 
     def run(self, command: str, seconds: float = 30.0) -> str:
         """Run a shell command in the guest and return what it printed, kernel messages in between included.
@@ -121,7 +121,7 @@ class LinuxMachine:
         """
         number = next(self._numbers)
         self.console.send(f"{number} {command}")
-        pattern = rf"(?s)kexecdbg: {number} begins\r?\n(.*?)kexecdbg: {number} ends, (\d+)"
+        pattern = rf"(?s)kexecdbg: {number} begins\r?\n(.*?)kexecdbg: {number} ends, (\d+)\r?\n"
         match = self._wait(pattern, seconds)
         output = match[1].replace("\r\n", "\n")
         if match[2] != "0":
@@ -130,7 +130,7 @@ class LinuxMachine:
 
     def load_second(self, seconds: float = 60.0) -> None:
         """Have kexec load the second kernel."""
-        parameters = f"{self.guest.parameters} kexecdbg_kernel=2"
+        parameters = f"{self.guest.parameters} kexecdbg.kernel=2"
         self._since = time.monotonic()
         self.run(f"/{_HOME}/load '{parameters}'", seconds)
         self._end_phase("load")
@@ -144,7 +144,7 @@ class LinuxMachine:
         """After :meth:`execute`, wait for the second kernel's init; the kernel's release."""
         self._phase("shutdown", r"kexec_core: Starting new kernel(?s:.*?)Bye!", seconds)
         self._phase("relocation", r"Bye!(?s:.*?)Booting Linux on physical CPU", seconds)
-        return self._phase("start-up", r"kexecdbg: init of kernel 2, (\S+)", seconds).group(1)
+        return self._phase("start-up", r"kexecdbg: init of kernel 2, (\S+)\r?\n", seconds).group(1)
 
     def slide(self) -> int:
         """How far the running kernel lies from where its vmlinux says (KASLR); GDB: ``symbol-file FILE -o SLIDE``.
@@ -154,9 +154,10 @@ class LinuxMachine:
         """
         if self.symbol_file is None:
             raise EnvironmentProblem("no vmlinux was given: --vmlinux FILE, or --vmlinux debian")
-        found = re.search(r"^([0-9a-f]{16}) . _text$", self.run("grep ' _text$' /proc/kallsyms"), re.MULTILINE)
+        # Not _text: the kernel's own table leaves out what lies before the section .text.
+        found = re.search(r"^([0-9a-f]{16}) . _stext$", self.run("grep ' _stext$' /proc/kallsyms"), re.MULTILINE)
         if found is None:
-            raise TargetError("the guest's /proc/kallsyms does not have _text")
+            raise TargetError("the guest's /proc/kallsyms does not have _stext")
         return int(found[1], 16) - linked_text(self.symbol_file)
 
     def _phase(self, name: str, pattern: str, seconds: float) -> re.Match[str]:
@@ -239,7 +240,7 @@ def build_initrd(tools: Tools, second_kernel: bytes, below: bytes = b"") -> byte
 
 
 def linked_text(vmlinux: Path) -> int:
-    """The address that ``vmlinux`` is linked to begin at, ``_text``.
+    """The address that ``vmlinux`` is linked to have its section ``.text`` at, ``_stext``.
 
     Raises:
         EnvironmentProblem: it is not an arm64 kernel's ELF file.
@@ -247,15 +248,15 @@ def linked_text(vmlinux: Path) -> int:
     try:
         with vmlinux.open("rb") as stream:
             elf = ELFFile(stream)
-            addresses = [segment["p_vaddr"] for segment in elf.iter_segments("PT_LOAD")]
+            section = elf.get_section_by_name(".text")
             machine = elf["e_machine"]
     except OSError as error:
         raise EnvironmentProblem(f"vmlinux {vmlinux}: {error.strerror}") from error
     except ELFError as error:
         raise EnvironmentProblem(f"vmlinux {vmlinux}: not an ELF file ({error})") from error
-    if machine != "EM_AARCH64" or not addresses:
+    if machine != "EM_AARCH64" or section is None:
         raise EnvironmentProblem(f"vmlinux {vmlinux}: not an arm64 kernel's ELF file")
-    return int(min(addresses))
+    return int(section["sh_addr"])
 
 
 def _files(guest: LinuxGuest) -> tuple[Path, Tools, Path | None]:

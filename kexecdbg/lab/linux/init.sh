@@ -8,8 +8,11 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
 stty -echo
-# The kernel hands unknown parameters to init as variables; kexecdbg_kernel says which kernel of the run this is.
-echo "kexecdbg: init of kernel ${kexecdbg_kernel:-1}, $(uname -r)"
+case " $(cat /proc/cmdline) " in
+    *" kexecdbg.kernel=2 "*) kernel=2 ;;
+    *) kernel=1 ;;
+esac
+echo "kexecdbg: init of kernel $kernel, $(uname -r)"
 while read -r number command; do
     echo "kexecdbg: $number begins"
     eval "$command" </dev/null
