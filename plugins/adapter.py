@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from kexecdbg.machine.memory_map import MemoryMap
 from kexecdbg.machine.state import CpuState
 from kexecdbg.qemu.memory_tree import parse_flat_memory_tree
 
-_READ_CHUNK = 2000
-"""Bytes per memory packet: QEMU's packets hold 4096 characters, two for each byte."""
+_READ_CHUNK = 2048
+"""Bytes per memory packet, the most that QEMU answers: its packets hold 4096 characters, two for each byte."""
 
 
 class GdbRegisters:
@@ -86,12 +86,23 @@ class StubMemory:
 
     def __init__(self, memory_map: MemoryMap) -> None:
         self.memory_map = memory_map
+        self._mode: Callable[[], contextlib.AbstractContextManager[None]] = _physical_mode
+
+    @contextlib.contextmanager
+    def many_reads(self) -> Iterator[None]:
+        """Switch the stub to physical addresses once for all reads inside; GDB must not read memory meanwhile."""
+        with _physical_mode():
+            self._mode = contextlib.nullcontext
+            try:
+                yield
+            finally:
+                self._mode = _physical_mode
 
     def read(self, address: int, size: int) -> bytes:
         """Exactly ``size`` bytes; MemoryUnreadableError for a hole or a device."""
         self.memory_map.check_readable(address, size)
         data = bytearray()
-        with _physical_mode():
+        with self._mode():
             while len(data) < size:
                 length = min(_READ_CHUNK, size - len(data))
                 position = address + len(data)
@@ -104,7 +115,7 @@ class StubMemory:
     def write(self, address: int, data: bytes) -> None:
         """Write RAM; MemoryUnreadableError for a hole or a device."""
         self.memory_map.check_readable(address, len(data))
-        with _physical_mode():
+        with self._mode():
             reply = _packet(f"M{address:x},{len(data):x}:{data.hex()}")
         if reply != "OK":
             raise TargetError(f"the gdbstub answered {reply!r} to a write of physical {address:#x}")
@@ -189,6 +200,10 @@ class GdbDebugger:
     def state(self) -> CpuState:
         """The registers of the selected CPU."""
         return CpuState(GdbRegisters())
+
+    def many_reads(self) -> contextlib.AbstractContextManager[None]:
+        """Around many reads of physical memory without any other use of GDB: faster where they go through the stub."""
+        return self.memory.many_reads() if isinstance(self.memory, StubMemory) else contextlib.nullcontext()
 
     def step(self) -> None:
         """Execute one instruction."""

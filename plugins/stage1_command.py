@@ -39,7 +39,8 @@ class Stage1Command(WalkCommand):
             raise UsageError(f"the {regime.value} regime has no TTBR1; use walk-ttbr0")
         view = tables_as_if_on(state, target.memory, regime)
         if not arguments.addresses:
-            table = scan(view.state, target.memory, regime, ttbr=self.RANGE)
+            with target.many_reads():
+                table = scan(view.state, target.memory, regime, ttbr=self.RANGE)
             return self.show_table(arguments, table, view.remark, style)
         walks = [
             walk_in_range(view, target.memory, evaluate_address(expression), self.RANGE)
