@@ -1,0 +1,531 @@
+"""Every known difference between QEMU's MMU and the architecture, one by one, with its source.
+
+A deviation says which inputs QEMU behaves as if it had (``rewrite``), or which facts of the answer differ (``adjust``).
+Whether a QEMU has it is decided by asking it the ``probe``, never by its version: what the probe does not show excuses
+nothing. ``IMPLEMENTATION DEFINED`` choices of QEMU stand here as well: the architecture leaves them open, and our walk
+says so by reporting a fault.
+
+Sources: A is Arm's pseudocode (Arm ARM, shared/translation and aarch64/translation), Q is QEMU's target/arm/ptw.c and
+helper.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from kexecdbg.arm64.bits import bit, bits
+from kexecdbg.arm64.faults import Access, CauseKind, FaultKind
+from kexecdbg.arm64.features import effective_e2h
+from kexecdbg.arm64.geometry import GRANULE_4K, TG0_GRANULES, TG1_GRANULES, TableFormat
+from kexecdbg.arm64.memory_types import Shareability
+from kexecdbg.arm64.regimes import HCR_FWB, HCR_PTW, HCR_TGE, SCTLR_C, SCTLR_EE, Regime
+from kexecdbg.arm64.stage2 import stage2_enabled, stage2_of
+from kexecdbg.arm64.translation import FeatureGuesses, stage1_of
+from kexecdbg.lab.oracle.cases import SMC_LANDING, Case, Operation
+from kexecdbg.lab.oracle.predict import Observation, Prediction, machine_registers
+
+Identity = Mapping[str, int]
+Rewrite = Callable[[Case, Identity, Prediction], Case]
+Adjust = Callable[[Case, Identity, Prediction], Observation]
+
+
+def _same_case(case: Case, identity: Identity, prediction: Prediction) -> Case:
+    return case
+
+
+def _same_facts(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    return prediction.observation
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One difference.
+
+    Attributes:
+        id: stable; D1 to D11 are those of the research report, the rest was found by the oracle.
+        text: what QEMU does and what the architecture says.
+        source: where that is known from.
+        probe: a case that shows it, or ``None`` on a CPU that cannot have it.
+        rewrite: the case as QEMU understands it.
+        adjust: the facts as QEMU gives them.
+        kills: QEMU dies of such a case, or runs what nobody can foresee: it is not asked.
+        choice: the architecture leaves it open.
+        unpredictable: the architecture leaves everything open: never asked, nothing to probe.
+    """
+
+    id: str
+    text: str
+    source: str
+    probe: Callable[[str, Identity], Case | None]
+    rewrite: Rewrite = _same_case
+    adjust: Adjust = _same_facts
+    kills: Callable[[Case, Prediction], bool] = lambda case, prediction: False
+    choice: bool = False
+    unpredictable: bool = False
+
+
+# Which deviations touch a case.
+
+
+def _stage2_is_on(case: Case, identity: Identity) -> bool:
+    return case.regime is Regime.EL1_0 and stage2_enabled(machine_registers(case, identity))
+
+
+def _with(case: Case, name: str, value: int) -> Case:
+    if case.registers.get(name, 0) == value:
+        return case
+    return replace(case, registers={**case.registers, name: value})
+
+
+def _illegal_block(case: Case, prediction: Prediction) -> bool:
+    return any(
+        walk.fault is not None and walk.fault.cause.kind is CauseKind.ILLEGAL_BLOCK for walk in prediction.walks
+    )
+
+
+def _nothing_after_illegal_block(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    return {} if _illegal_block(case, prediction) else prediction.observation
+
+
+def _formats(case: Case, identity: Identity, upper: bool) -> dict[int, TableFormat]:
+    """The table formats of a case by stage."""
+    registers = machine_registers(case, identity)
+    formats = {1: stage1_of(registers, case.regime, upper=upper and case.regime.facts.two_ranges).table}
+    if _stage2_is_on(case, identity):
+        formats[2] = stage2_of(registers).table
+    return formats
+
+
+def _ignored_address_bits(table: TableFormat) -> int:
+    """Descriptor bits that QEMU takes into an address only when the output size is above 48 bits."""
+    if table.output_bits > 48:
+        return 0
+    return (0x300 if table.ds else 0) | (0xF000 if table.lpa else 0)
+
+
+def _without_high_address_bits(case: Case, identity: Identity, prediction: Prediction) -> Case:
+    for walk in prediction.walks:
+        fault = walk.fault
+        if fault is None or fault.kind is not FaultKind.ADDRESS_SIZE:
+            continue
+        table = _formats(case, identity, upper=bool(bit(walk.va, 55))).get(fault.stage)
+        if table is None:
+            continue
+        address = fault.cause.address
+        if address is not None:
+            ignored = _ignored_address_bits(table)
+            if table.big_endian:
+                ignored = int.from_bytes(ignored.to_bytes(8, "big"), "little")
+            word = case.memory.get(address, 0)
+            if word & ignored:
+                return replace(case, memory={**case.memory, address: word & ~ignored})
+        elif fault.cause.kind is CauseKind.TABLE_BASE_SIZE and table.ds and table.output_bits <= 48:
+            register = fault.cause.register or ""
+            if case.registers[register] & 0x3C:
+                return _with(case, register, case.registers[register] & ~0x3C)
+    return case
+
+
+def _dirty_state_off(case: Case, identity: Identity, prediction: Prediction) -> Case:
+    if case.operation.facts.access is Access.WRITE:
+        return case
+    facts = case.regime.facts
+    registers = dict(case.registers)
+    registers[facts.tcr] = registers.get(facts.tcr, 0) & ~(1 << facts.tcr_layout.hd)
+    registers["VTCR_EL2"] = registers.get("VTCR_EL2", 0) & ~(1 << 22)
+    return case if registers == case.registers else replace(case, registers=registers)
+
+
+def _stage1_level_of_walk_fault(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    walk, fault = prediction.decisive
+    if fault is None or not fault.s1ptw:
+        return prediction.observation
+    upper = bool(bit(walk.va, 55)) and case.regime.facts.two_ranges
+    table = stage1_of(machine_registers(case, identity), case.regime, upper=upper).table
+    status = replace(fault, level=table.start_level + len(walk.levels)).fsc
+    found = dict(prediction.observation)
+    if "FST" in found:
+        found["FST"] = status
+    elif isinstance(found.get("ESR"), int):
+        found["ESR"] = int(str(found["ESR"])) & ~0x3F | status
+    return found
+
+
+def _stage2_limited_by_ps(case: Case, identity: Identity, prediction: Prediction) -> Case:
+    """An invalid T0SZ where QEMU 7.2 finds the input size or the start level beyond VTCR_EL2.PS."""
+    if not _stage2_is_on(case, identity):
+        return case
+    stage2 = stage2_of(machine_registers(case, identity))
+    if stage2.problem is not None:
+        return case
+    table = stage2.table
+    limits = {("64K", 1): 42, ("16K", 1): 40, ("4K", 0): 42}
+    refused = (
+        table.input_bits > table.output_bits
+        or table.output_bits <= limits.get((table.granule.name, table.start_level), 0)
+        or (table.granule.name == "16K" and table.start_level == 0)
+        or (table.start_level == -1 and table.input_bits != 52)
+    )
+    return _with(case, "VTCR_EL2", case.registers["VTCR_EL2"] | 0x3F) if refused else case
+
+
+def _without_tge(case: Case, identity: Identity, prediction: Prediction) -> Case:
+    hcr = case.registers.get("HCR_EL2", 0)
+    if case.regime is not Regime.EL1_0 or not bit(hcr, HCR_TGE) or effective_e2h(machine_registers(case, identity)):
+        return case
+    return _with(case, "HCR_EL2", hcr & ~(1 << HCR_TGE))
+
+
+def _fetch_under_tge(case: Case, prediction: Prediction) -> bool:
+    hcr = case.registers.get("HCR_EL2", 0)
+    return case.operation is Operation.FETCH_EL0 and case.regime is Regime.EL1_0 and bool(bit(hcr, HCR_TGE)) and bool(
+        case.registers.get("SCTLR_EL1", 0) & 1
+    )
+
+
+def _permission_or_flag_at_minus_one(case: Case, prediction: Prediction) -> bool:
+    """Whether QEMU would find an Access flag or Permission fault at level -1, for which there is no code.
+
+    The architecture never does; QEMU takes a block there for legal (D1), or gives the stage 1 level to a stage 2 fault
+    of the walk (D4, D18).
+    """
+    for walk in prediction.walks:
+        fault = walk.fault
+        if fault is None or walk.regime is not case.regime:
+            continue
+        if fault.cause.kind is CauseKind.ILLEGAL_BLOCK and fault.level < 0:
+            return True
+        reads = len(walk.levels)
+        if fault.s1ptw and fault.kind in (FaultKind.ACCESS_FLAG, FaultKind.PERMISSION) and reads == 0:
+            return _may_start_at_minus_one(case)
+    return False
+
+
+def _may_start_at_minus_one(case: Case) -> bool:
+    tcr = case.registers.get(case.regime.facts.tcr, 0)
+    return bool(bit(tcr, case.regime.facts.tcr_layout.ds))
+
+
+def _ptw_at_minus_one(case: Case, prediction: Prediction) -> bool:
+    walk, _ = prediction.decisive
+    return _ptw_counts(case) and bool(walk.levels) and walk.levels[0].level < 0
+
+
+def _raw_shareability(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    walk, _ = prediction.decisive
+    if prediction.observation.get("SH") != Shareability.OUTER.value or walk.stage2 is not None:
+        return prediction.observation
+    raw = 0
+    if walk.levels:
+        stage1 = stage1_of(machine_registers(case, identity), case.regime, upper=_upper(case))
+        raw = stage1.shareability.value if stage1.table.ds else bits(walk.levels[-1].descriptor or 0, 9, 8)
+    return {**prediction.observation, "SH": raw}
+
+
+def _upper(case: Case) -> bool:
+    return case.regime.facts.two_ranges and bool(bit(case.va, 55))
+
+
+def _cacheable(case: Case, identity: Identity, prediction: Prediction) -> Case:
+    name = case.regime.facts.sctlr
+    return _with(case, name, case.registers.get(name, 0) | 1 << SCTLR_C)
+
+
+def _smallest_granule(case: Case, identity: Identity, prediction: Prediction) -> Case:
+    """4K for a granule that is reserved or not implemented."""
+    guesses = FeatureGuesses(identity)
+    registers = dict(case.registers)
+    facts = case.regime.facts
+    for fields, codes, four in zip(
+        facts.tcr_layout.ranges, (TG0_GRANULES, TG1_GRANULES), (0, 2), strict=False
+    ):
+        granule = codes.get(bits(registers[facts.tcr], *fields.tg))
+        if granule is None or not guesses.granule(granule, stage=1):
+            registers[facts.tcr] = registers[facts.tcr] & ~(3 << fields.tg[1]) | four << fields.tg[1]
+    granule = TG0_GRANULES.get(bits(registers.get("VTCR_EL2", 0), 15, 14))
+    if granule is None or not guesses.granule(granule, stage=2):
+        registers["VTCR_EL2"] = registers.get("VTCR_EL2", 0) & ~(3 << 14)
+    return case if registers == case.registers else replace(case, registers=registers)
+
+
+def _combined_attributes_open(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    walk, fault = prediction.decisive
+    if fault is not None or walk.stage2 is None or "ATTR" not in prediction.observation:
+        return prediction.observation
+    return {name: value for name, value in prediction.observation.items() if name not in ("ATTR", "SH")}
+
+
+def _hpd_without_feature(case: Case, identity: Identity, prediction: Prediction) -> Case:
+    """Table attributes cleared where TCR_ELx.HPDn is set on a CPU that does not have it."""
+    if FeatureGuesses(identity).has("FEAT_HPDS"):
+        return case
+    memory = dict(case.memory)
+    for walk in prediction.walks:
+        facts = walk.regime.facts
+        upper = facts.two_ranges and bool(bit(walk.va, 55))
+        fields = facts.tcr_layout.ranges[1 if upper else 0]
+        if not walk.enabled or not bit(case.registers.get(facts.tcr, 0), fields.hpd):
+            continue
+        for level in walk.levels[:-1]:
+            word = memory.get(level.address, 0)
+            big_endian = bit(case.registers.get(facts.sctlr, 0), SCTLR_EE)
+            memory[level.address] = word & ~(0x78 if big_endian else 0x78 << 56)
+    return case if memory == dict(case.memory) else replace(case, memory=memory)
+
+
+def _ptw_without_stage2(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    """A Permission fault at the first table that is read."""
+    walk, _ = prediction.decisive
+    if not _ptw_counts(case) or _stage2_is_on(case, identity) or not walk.levels:
+        return prediction.observation
+    return {"outcome": "PAR", "F": 1, "FST": 0x0C + walk.levels[0].level, "S": 1, "PTW": 1}
+
+
+def _ptw_counts(case: Case) -> bool:
+    hcr, facts = case.registers.get("HCR_EL2", 0), case.operation.facts
+    single_stage = case.regime is Regime.EL1_0 and facts.instruction and not facts.both_stages
+    return single_stage and bool(bit(hcr, HCR_PTW)) and not bit(hcr, HCR_TGE)
+
+
+def _reserved_memory_type_of_table(case: Case, prediction: Prediction) -> bool:
+    """HCR_EL2.PTW asks whether a table is Device memory, and its stage 2 MemAttr is a reserved value."""
+    return any(
+        walk.fault is not None
+        and walk.fault.cause.kind is CauseKind.STAGE2_DEVICE_WALK
+        and not _is_device(case, walk.fault.cause.address or 0)
+        for walk in prediction.walks
+    )
+
+
+def _is_device(case: Case, address: int) -> bool:
+    word = case.memory.get(address, 0)
+    if bit(case.registers.get("SCTLR_EL2", 0), SCTLR_EE):
+        word = int.from_bytes(word.to_bytes(8, "little"), "big")
+    attributes = bits(word, 5, 2)
+    fwb = bit(case.registers.get("HCR_EL2", 0), HCR_FWB)
+    return attributes & (4 if fwb else 12) == 0
+
+
+# Probes: the smallest machines that show each one.
+
+_ROOT, _SECOND_ROOT, _NEXT = 0x5000_0000, 0x5010_0000, 0x5020_0000
+_GIB = 1 << 30
+_LEAF, _RO, _AF = 1, 1 << 7, 1 << 10
+_TCR_EL2_39 = 1 << 31 | 1 << 23 | 5 << 16 | 25
+
+
+def _el2(
+    cpu: str,
+    memory: dict[int, int],
+    *,
+    va: int = 0x8000_0000,
+    operation: Operation = Operation.S1E2R,
+    tcr: int = _TCR_EL2_39,
+    sctlr: int = 1 | 1 << SCTLR_C,
+    mair: int = 0xFF,
+) -> Case:
+    registers = {"HCR_EL2": 1 << 31, "SCTLR_EL2": 0x30C5_0830 | sctlr, "TCR_EL2": tcr, "TTBR0_EL2": _ROOT}
+    return Case(cpu, Regime.EL2, operation, va, {**registers, "MAIR_EL2": mair}, memory, seed="probe")
+
+
+def _el1(cpu: str, memory: dict[int, int], operation: Operation, va: int, **registers: int) -> Case:
+    defaults = {
+        "HCR_EL2": 1 << 31,
+        "SCTLR_EL1": 0x30D0_0800 | 1 << SCTLR_C,
+        "TCR_EL1": 5 << 32 | 16,
+        "TTBR0_EL1": _ROOT,
+        "VTTBR_EL2": _SECOND_ROOT,
+        "MAIR_EL1": 0xFF,
+        "SCTLR_EL2": 0x30C5_0830,
+    }
+    return Case(cpu, Regime.EL1_0, operation, va, {**defaults, **registers}, memory, seed="probe")
+
+
+def _always(cpu: str, identity: Identity) -> Case | None:
+    """Not a property of QEMU: there is nothing to probe."""
+    return None
+
+
+def _probe_d1(cpu: str, identity: Identity) -> Case | None:
+    return _el2(cpu, {_ROOT: _AF | _LEAF}, va=0x1000, tcr=_TCR_EL2_39 & ~0x3F | 16)
+
+
+def _probe_d2(cpu: str, identity: Identity) -> Case | None:
+    if FeatureGuesses(identity).physical_bits() < 52:
+        return None
+    tcr = 1 << 31 | 1 << 23 | 5 << 16 | 1 << 14 | 25
+    return _el2(cpu, {_ROOT: 1 << 12 | _AF | _LEAF}, va=0x1000, tcr=tcr)
+
+
+def _probe_d3(cpu: str, identity: Identity) -> Case | None:
+    if not FeatureGuesses(identity).has("FEAT_HAFDBS_dirty"):
+        return None
+    # RO with DBM under WXN: writable, so not executable. The vectors lie in the first block, read-only.
+    memory = {_ROOT + 8: _GIB | _RO | _AF | _LEAF, _ROOT + 16: _GIB | 1 << 51 | _RO | _AF | _LEAF}
+    return _el2(
+        cpu,
+        {**memory, 0x6000_0000: SMC_LANDING},
+        va=0xA000_0000,
+        operation=Operation.FETCH_EL2,
+        tcr=_TCR_EL2_39 | 3 << 21,
+        sctlr=1 | 1 << SCTLR_C | 1 << 19,
+    )
+
+
+def _probe_d4(cpu: str, identity: Identity) -> Case | None:
+    # Stage 2 of 39 bits starts at level 1 and is empty; stage 1 of 48 bits starts at level 0.
+    vtcr = 1 << 31 | 5 << 16 | 1 << 6 | 25
+    on = 0x30D0_0801 | 1 << SCTLR_C
+    return _el1(cpu, {}, Operation.S1E1R, 0x1000, HCR_EL2=1 << 31 | 1, SCTLR_EL1=on, VTCR_EL2=vtcr)
+
+
+def _probe_d5(cpu: str, identity: Identity) -> Case | None:
+    vtcr = 1 << 31 | 1 << 6 | 24  # 40 bits in, 32 bits out
+    memory = {_SECOND_ROOT + 8: _GIB | _AF | 0xFC | _LEAF}
+    return _el1(cpu, memory, Operation.S12E1R, _GIB, HCR_EL2=1 << 31 | 1, VTCR_EL2=vtcr)
+
+
+def _probe_d6(cpu: str, identity: Identity) -> Case | None:
+    on = 0x30D0_0801 | 1 << SCTLR_C
+    return _el1(cpu, {}, Operation.S1E1R, 0x1000, HCR_EL2=1 << 31 | 1 << HCR_TGE, SCTLR_EL1=on)
+
+
+def _probe_d7(cpu: str, identity: Identity) -> Case | None:
+    if not FeatureGuesses(identity).lpa2(GRANULE_4K, stage=1):
+        return None
+    # Stage 1 of 52 bits starts at level -1, in a table that stage 2 does not let it read.
+    vtcr = 1 << 31 | 5 << 16 | 1 << 6 | 25
+    memory = {_SECOND_ROOT + 8: _GIB | _AF | 0x3C | _LEAF}
+    on, tcr = 0x30D0_0801 | 1 << SCTLR_C, 1 << 59 | 5 << 32 | 12
+    return _el1(
+        cpu, memory, Operation.S1E1R, 0x1000, HCR_EL2=1 << 31 | 1, SCTLR_EL1=on, TCR_EL1=tcr, VTCR_EL2=vtcr
+    )
+
+
+def _probe_d8(cpu: str, identity: Identity) -> Case | None:
+    return _el2(cpu, {_ROOT + 16: _AF | _LEAF}, mair=0)
+
+
+def _probe_d9(cpu: str, identity: Identity) -> Case | None:
+    return _el2(cpu, {_ROOT + 16: 3 << 8 | _AF | _LEAF}, sctlr=1)
+
+
+def _probe_d11(cpu: str, identity: Identity) -> Case | None:
+    return _el2(cpu, {_ROOT + 16: 3 << 8 | _AF | _LEAF}, tcr=_TCR_EL2_39 | 3 << 14)
+
+
+def _probe_d18(cpu: str, identity: Identity) -> Case | None:
+    on = 0x30D0_0801 | 1 << SCTLR_C
+    return _el1(cpu, {}, Operation.S1E1R, 0x1000, HCR_EL2=1 << 31 | 1 << HCR_PTW, SCTLR_EL1=on)
+
+
+def _probe_d19(cpu: str, identity: Identity) -> Case | None:
+    if FeatureGuesses(identity).has("FEAT_HPDS"):
+        return None
+    # XNTable or APTable[1] over a writable block, HPD set: a write is denied where HPD does not exist.
+    memory = {_ROOT: _NEXT | 1 << 62 | 3, _NEXT + 16: _AF | _LEAF}
+    tcr = _TCR_EL2_39 & ~0x3F | 16 | 1 << 24
+    return _el2(cpu, memory, operation=Operation.S1E2W, tcr=tcr)
+
+
+DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation(
+        "U1",
+        "stage 2 MemAttr reserved for a stage 1 table under HCR_EL2.PTW: UNPREDICTABLE, not asked",
+        "Arm ARM D8.6.5, reserved MemAttr values",
+        _always,
+        kills=_reserved_memory_type_of_table,
+        unpredictable=True,
+    ),
+    Deviation(
+        "D19",
+        "TCR_ELx.HPDn counts on a CPU without FEAT_HPDS (cortex-a57, cortex-a72), where it is RES0",
+        "Q aa64_va_parameters() takes hpd out of TCR as it is; Arm ARM, TCR_EL2.HPD: RES0 without FEAT_HPDS",
+        _probe_d19,
+        rewrite=_hpd_without_feature,
+    ),
+    Deviation(
+        "D11",
+        "a granule that is reserved or not implemented is 4K; the architecture lets the CPU choose, our walk faults",
+        "Q sanitize_gran_size(); A AArch64.S1DecodeTG0, IMPLEMENTATION DEFINED",
+        _probe_d11,
+        rewrite=_smallest_granule,
+        choice=True,
+    ),
+    Deviation(
+        "D6",
+        "EL1&0 stage 1 stays on with HCR_EL2.TGE = 1 and E2H = 0; it must be off",
+        "Q regime_translation_disabled() looks at TGE for E10 only after that was turned into Stage1; A AArch64.S1Enabled",
+        _probe_d6,
+        rewrite=_without_tge,
+        kills=_fetch_under_tge,
+    ),
+    Deviation(
+        "D5",
+        "stage 2 input size and start level are held against VTCR_EL2.PS; only the implemented PARange counts",
+        "Q check_s2_mmu_setup() before its rewrite for 8.0; A AArch64.S2InvalidTxSZ, S2InvalidSL",
+        _probe_d5,
+        rewrite=_stage2_limited_by_ps,
+    ),
+    Deviation(
+        "D3",
+        "with hardware dirty state, DBM makes a leaf writable for stores only; it counts for WXN and EL0-writable too",
+        "Q get_phys_addr_lpae(), access_type == MMU_DATA_STORE; A AArch64.S1DirectBasePermissions",
+        _probe_d3,
+        rewrite=_dirty_state_off,
+    ),
+    Deviation(
+        "D2",
+        "address bits [51:48] or [51:50] of descriptors and TTBRs are ignored unless the output size exceeds 48 bits;"
+        " they are part of the address, and then too large",
+        "Q get_phys_addr_lpae(), outputsize > 48; A AArch64.LeafBase, NextTableBase, S1TTBaseAddress",
+        _probe_d2,
+        rewrite=_without_high_address_bits,
+    ),
+    Deviation(
+        "D9",
+        "SCTLR_ELx.C = 0 leaves Normal memory cacheable in PAR_EL1.ATTR",
+        "Q does not model caches; A AArch64.S1Translate, s1_enabled cacheability",
+        _probe_d9,
+        rewrite=_cacheable,
+    ),
+    Deviation(
+        "D1",
+        "a block descriptor is accepted at every level above 3; a Translation fault where the granule allows none",
+        "fixed by QEMU commit 'target/arm: Implement lpae_block_desc_valid' of August 2023; A AArch64.BlockDescSupported",
+        _probe_d1,
+        adjust=_nothing_after_illegal_block,
+        kills=lambda case, prediction: case.operation.is_fetch and _illegal_block(case, prediction),
+    ),
+    Deviation(
+        "D7",
+        "QEMU ends on an assertion when it finds an Access flag or Permission fault at level -1",
+        "Q arm_fi_to_lfsc(), target/arm/internals.h; in the architecture no such fault exists, see D1, D4 and D18",
+        _probe_d7,
+        kills=_permission_or_flag_at_minus_one,
+    ),
+    Deviation(
+        "D4",
+        "a stage 2 fault of a stage 1 walk carries the stage 1 level; it must be the stage 2 descriptor's",
+        "Q get_phys_addr_lpae(), do_fault, before 2023; A AArch64.S2Walk",
+        _probe_d4,
+        adjust=_stage1_level_of_walk_fault,
+    ),
+    Deviation(
+        "D8",
+        "PAR_EL1.SH is the descriptor's even for Device and Normal Non-cacheable memory, which are Outer Shareable",
+        "Q do_ats_write() before 8.1; A PAREncodeShareability, EffectiveShareability",
+        _probe_d8,
+        adjust=_raw_shareability,
+    ),
+    Deviation(
+        "D18",
+        "with HCR_EL2.PTW = 1 and stage 2 off, AT S1E1* takes a stage 2 Permission fault at its first table",
+        "Q S1_ptw_translate(): looks at the attributes of a disabled stage 2, which are 0, Device; A AArch64.S2Walk",
+        _probe_d18,
+        adjust=_ptw_without_stage2,
+        kills=_ptw_at_minus_one,
+    ),
+)
+"""In the order in which they are applied: first what changes the question, then what changes the answer."""

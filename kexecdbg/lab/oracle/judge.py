@@ -1,0 +1,128 @@
+"""What this very QEMU should answer: the architecture's prediction, with the deviations that its probes have shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kexecdbg.errors import TargetError
+from kexecdbg.lab.oracle.ask import MachineDiedError, Oracle
+from kexecdbg.lab.oracle.cases import Answer, Case, NotAskableError
+from kexecdbg.lab.oracle.compare import differences, observed
+from kexecdbg.lab.oracle.deviations import DEVIATIONS, Deviation
+from kexecdbg.lab.oracle.predict import Observation, Prediction, WalkFunction, predict, walk
+
+_REWRITES = 6
+"""How often a deviation may change one case: one descriptor at a time."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What we expect of a case.
+
+    Attributes:
+        prediction: the architecture's.
+        observation: what this QEMU should answer.
+        deviations: ids of those that make the difference, or may.
+        askable: false when a live QEMU would not survive the case.
+    """
+
+    prediction: Prediction
+    observation: Observation
+    deviations: tuple[str, ...] = ()
+    askable: bool = True
+
+
+class Judge:
+    """Knows which deviations the QEMU at hand has.
+
+    Attributes:
+        identity: the CPU's identification registers.
+        present: the deviations that were seen in this QEMU.
+        walk_function: the walk under test.
+    """
+
+    def __init__(
+        self, identity: Mapping[str, int], present: Sequence[Deviation], walk_function: WalkFunction = walk
+    ) -> None:
+        self.identity = identity
+        self.present = tuple(present)
+        self.walk_function = walk_function
+
+    def expect(self, case: Case, words: Mapping[int, int] | None = None) -> Expectation:
+        """The expectation; ``words`` is all memory of the batch.
+
+        Raises:
+            NotAskableError: a live machine would touch a device, or run something that is not ours.
+        """
+        first = predict(case, self.identity, words, self.walk_function)
+        prediction, current = first, case
+        touched: list[str] = []
+        askable = True
+        for deviation in self.present:
+            askable = askable and not deviation.kills(current, prediction)
+            for _ in range(_REWRITES):
+                changed = deviation.rewrite(current, self.identity, prediction)
+                if changed is current:
+                    break
+                touched.append(deviation.id)
+                current = changed
+                prediction = predict(current, self.identity, _merged(words, case, current), self.walk_function)
+        observation = prediction.observation
+        for deviation in self.present:
+            askable = askable and not deviation.kills(current, prediction)
+            adjusted = deviation.adjust(current, self.identity, replace(prediction, observation=observation))
+            if adjusted != observation:
+                touched.append(deviation.id)
+                observation = adjusted
+        if observation == first.observation:
+            touched = []
+        return Expectation(first, observation, tuple(dict.fromkeys(touched)), askable)
+
+    def differences(
+        self, case: Case, expectation: Expectation, answer: Answer
+    ) -> dict[str, tuple[object, object]]:
+        """The facts that differ."""
+        return differences(expectation.observation, observed(case, answer))
+
+
+def _merged(words: Mapping[int, int] | None, case: Case, current: Case) -> Mapping[int, int] | None:
+    if words is None or current.memory is case.memory:
+        return words
+    return {**words, **current.memory}
+
+
+def probe(oracle: Oracle) -> list[Deviation]:
+    """The deviations that this QEMU has, found by asking for each; a fatal one is asked of a machine of its own."""
+    present: list[Deviation] = []
+    for deviation in DEVIATIONS:
+        if deviation.unpredictable:
+            present.append(deviation)
+            continue
+        case = deviation.probe(oracle.cpu, oracle.identity)
+        if case is not None and shows(oracle, deviation, case, present):
+            present.append(deviation)
+    return present
+
+
+def shows(oracle: Oracle, deviation: Deviation, case: Case, known: Sequence[Deviation]) -> bool:
+    """Whether the machine answers ``case`` otherwise than the architecture and the deviations known so far say."""
+    without = Judge(oracle.identity, known).expect(case)
+    if deviation.id == "D7":
+        return _kills(oracle.cpu, case)
+    answer = oracle.ask([case], patient=True)[0]
+    return bool(differences(without.observation, observed(case, answer)))
+
+
+def _kills(cpu: str, case: Case) -> bool:
+    with Oracle(cpu) as throw_away:
+        try:
+            throw_away.ask([case])
+        except MachineDiedError:
+            return True
+        except TargetError:
+            return True
+    return False
+
+
+__all__ = ["Expectation", "Judge", "NotAskableError", "probe", "shows"]
