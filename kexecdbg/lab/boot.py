@@ -6,15 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from kexecdbg.lab.relocation import RelocationCase, RelocationGuest, build_relocation_guest
+from kexecdbg.lab.recipe import LabGuest
 from kexecdbg.qemu.process import MachineOptions, QemuProcess
 
-_SYMBOLS = "relocation.elf"
+_SYMBOLS = "guest.elf"
+
+GuestT = TypeVar("GuestT", bound=LabGuest)
 
 
 @dataclass(frozen=True)
-class LabMachine:
+class LabMachine(Generic[GuestT]):
     """A running lab guest.
 
     Attributes:
@@ -22,7 +25,7 @@ class LabMachine:
         qemu: its QEMU, stopped at the start.
     """
 
-    guest: RelocationGuest
+    guest: GuestT
     qemu: QemuProcess
 
     @property
@@ -32,17 +35,16 @@ class LabMachine:
 
 
 @contextmanager
-def boot_relocation(case: RelocationCase) -> Iterator[LabMachine]:
-    """Start ``case`` in QEMU; the machine ends with the context.
+def boot(guest: GuestT) -> Iterator[LabMachine[GuestT]]:
+    """Start ``guest`` in QEMU; the machine ends with the context.
 
     Raises:
-        EnvironmentProblem: QEMU or the cross binutils are missing or do not work.
+        EnvironmentProblem: QEMU is missing or does not work.
     """
-    guest = build_relocation_guest(case)
 
     def prepare(directory: Path) -> Sequence[str]:
         (directory / _SYMBOLS).write_bytes(guest.program.elf)
-        return guest.image.qemu_arguments(directory, guest.entry)
+        return guest.image.qemu_arguments(directory, guest.program.entry)
 
-    with QemuProcess(MachineOptions(cpu=case.cpu, prepare=prepare)) as qemu:
+    with QemuProcess(MachineOptions(cpu=guest.cpu, machine=guest.machine, prepare=prepare)) as qemu:
         yield LabMachine(guest, qemu)

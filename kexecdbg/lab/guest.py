@@ -36,10 +36,11 @@ class GuestProgram:
     symbols: Mapping[str, int]
 
 
-def build_program(name: str, addresses: Mapping[str, int]) -> GuestProgram:
+def build_program(name: str, addresses: Mapping[str, int], included: Mapping[str, str] | None = None) -> GuestProgram:
     """Assemble ``qemu-scripts/guest/NAME.s`` and link it by ``NAME.ld``.
 
-    ``addresses`` gives the value of each symbol that the linker script leaves open.
+    ``addresses`` gives the value of each symbol that the linker script leaves open, ``included`` the text of each file
+    that the source includes.
 
     Raises:
         EnvironmentProblem: the cross binutils are missing, or refuse the source.
@@ -47,7 +48,9 @@ def build_program(name: str, addresses: Mapping[str, int]) -> GuestProgram:
     source = data_root() / "qemu-scripts" / "guest"
     with PrivateDirectory(tempfile.gettempdir()) as directory:
         object_file, elf_file = directory / f"{name}.o", directory / f"{name}.elf"
-        _run("as", "-o", str(object_file), str(source / f"{name}.s"))
+        for file_name, text in (included or {}).items():
+            (directory / file_name).write_text(text)
+        _run("as", "-I", str(directory), "-o", str(object_file), str(source / f"{name}.s"))
         definitions = [f"--defsym={symbol}={value:#x}" for symbol, value in addresses.items()]
         _run(
             "ld", "-nostdlib", "--no-warn-rwx-segments", "-z", "max-page-size=4096", *definitions,

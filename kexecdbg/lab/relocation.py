@@ -15,7 +15,8 @@ from kexecdbg.kexec.page_list import PAGE_SIZE, PageCopy, build_page_list
 from kexecdbg.kexec.reloc_arg import KernRelocArg
 from kexecdbg.lab.guest import GuestProgram, build_program
 from kexecdbg.lab.image import RamImage
-from kexecdbg.lab.tables import PAGE_KERNEL, PAGE_KERNEL_EXEC, TableBuilder
+from kexecdbg.lab.recipe import LabGuest
+from kexecdbg.lab.tables import PAGE_KERNEL, PAGE_KERNEL_EXEC, Arena, TableBuilder
 
 TRANS_TABLE = 0x1_B306_9000
 """TTBR0_EL2 in the mail: the first page of the tables. The others follow it."""
@@ -30,6 +31,9 @@ DEVICE_TREE = 0x1_8000_0000
 NEW_KERNEL = 0x1_8008_0000
 NEW_KERNEL_PAGES = 64
 
+ARRIVED = "new kernel: arrived whole.*"
+"""Regular expression of the line that the new kernel prints when every page is what it should be."""
+
 _FDT_HEADER = struct.pack(">10I", 0xD00DFEED, 72, 56, 56, 40, 17, 16, 0, 0, 16)
 _FDT_BODY = struct.pack(">8I", 0, 0, 0, 0, 1, 0, 2, 9)
 """The smallest flattened device tree: a reservation block that is empty and a root node without properties."""
@@ -42,8 +46,6 @@ class RelocationCase:
     """One variant of the relocation guest; the defaults are the repaired relocation of 2019.
 
     Attributes:
-        id: short name.
-        summary: what is special about it, one line.
         cpu: QEMU's CPU model.
         code_descriptor: attributes of the relocation page's level 3 descriptor.
         vectors_descriptor: attributes for the page of VBAR_EL2, or ``None`` when it is not mapped (as in 2019).
@@ -55,8 +57,6 @@ class RelocationCase:
         adjust_tables: further changes to the tables, after everything is mapped.
     """
 
-    id: str
-    summary: str
     cpu: str = "cortex-a57"
     code_descriptor: int = PAGE_KERNEL_EXEC & ~(1 << 54)
     vectors_descriptor: int | None = None
@@ -69,27 +69,24 @@ class RelocationCase:
     drop_to_el1: bool = False
     adjust_tables: Callable[[TableBuilder], None] = field(default=lambda tables: None)
 
+    def build(self) -> RelocationGuest:
+        """Lay the case out in RAM.
+
+        Raises:
+            EnvironmentProblem: the cross binutils are missing.
+        """
+        return _build(self)
+
 
 @dataclass(frozen=True)
-class RelocationGuest:
-    """A laid-out case, ready to load.
+class RelocationGuest(LabGuest):
+    """A laid-out case, ready to load; its program is the old kernel and the relocation code.
 
     Attributes:
-        case: what it was made from.
-        image: contents of RAM.
-        program: the old kernel and the relocation code, with symbols.
         copies: the page copies that the page list asks for, in order.
     """
 
-    case: RelocationCase
-    image: RamImage
-    program: GuestProgram
     copies: tuple[PageCopy, ...]
-
-    @property
-    def entry(self) -> int:
-        """Where the CPU starts: the old kernel."""
-        return self.program.symbols["old_kernel_start"]
 
     @property
     def sctlr_write(self) -> int:
@@ -97,12 +94,7 @@ class RelocationGuest:
         return self.program.symbols["turn_on_mmu_sctlr_write"]
 
 
-def build_relocation_guest(case: RelocationCase) -> RelocationGuest:
-    """Lay out ``case`` in RAM.
-
-    Raises:
-        EnvironmentProblem: the cross binutils are missing.
-    """
+def _build(case: RelocationCase) -> RelocationGuest:
     program = build_program(
         "relocation",
         {"relocation_address": RELOCATION_CODE, "vectors_address": VECTORS, "old_kernel_address": OLD_KERNEL},
@@ -126,7 +118,7 @@ def build_relocation_guest(case: RelocationCase) -> RelocationGuest:
     argument = KernRelocArg(head, NEW_KERNEL, DEVICE_TREE, 0, 0, 0, tables.root)
     image.place(ARGUMENT, argument.pack())
     _set_parameters(image, program, case)
-    return RelocationGuest(case, image, program, tuple(copies))
+    return RelocationGuest(case.cpu, "virtualization=on", image, program, VECTORS, None, ARRIVED, tuple(copies))
 
 
 def _place_sources(image: RamImage, segments: dict[int, bytes]) -> list[PageCopy]:
@@ -143,8 +135,7 @@ def _place_sources(image: RamImage, segments: dict[int, bytes]) -> list[PageCopy
 
 
 def _build_trans_table(case: RelocationCase, copies: list[PageCopy], list_pages: list[int]) -> TableBuilder:
-    table_pages = iter(range(TRANS_TABLE, RELOCATION_CODE, PAGE_SIZE))
-    tables = TableBuilder(lambda: next(table_pages), case.table_bits)
+    tables = TableBuilder(Arena(TRANS_TABLE, RELOCATION_CODE).allocate, case.table_bits)
     data_pages = [ARGUMENT, *list_pages, *(page for copy in copies for page in (copy.source, copy.destination))]
     for page in data_pages:
         tables.map_page(page, page, PAGE_KERNEL)

@@ -1,39 +1,169 @@
-"""Runs one lab scenario under GDB: what was predicted, and what the CPU did."""
+"""Runs lab scenarios under GDB: what was predicted, what the CPU did step by step, and what QEMU logged."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from kexecdbg.lab.boot import boot_relocation
-from kexecdbg.lab.relocation import RelocationCase
+from kexecdbg.errors import TargetError
+from kexecdbg.lab.boot import LabMachine, boot
+from kexecdbg.lab.recipe import LabGuest
+from kexecdbg.lab.scenario import Scenario
+from kexecdbg.qemu.exception_log import ExceptionLog, LoggedException
 from kexecdbg.session.gdb import GdbSession
+
+_SECONDS = 30.0
+_SYNCHRONOUS_VECTORS = (0x000, 0x200)
+"""Offsets from VBAR_ELx for exceptions from the same level, with SP_EL0 and SP_ELx (Arm ARM D1.3.1)."""
+
+ExceptionJson = dict[str, str | None]
+"""An exception of a JSON document: ``esr``, ``far`` and ``elr``."""
 
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """One scenario, as JSON documents of the GDB commands.
+    """What became of one scenario.
 
     Attributes:
-        case: the scenario.
-        check: what kexec-check said before the switch.
-        observed: what kexec-step saw.
-        agrees: whether the two are the same.
+        scenario: it.
+        check: the JSON document of kexec-check before the switch; empty when it was never reached.
+        observed: the first two exceptions (``first``, ``then``) that stepping saw, ``None`` where there was none.
+        logged: the same from QEMU's log.
+        ran_on: whether the guest came to its end and said so on its console.
+        problem: why the scenario could not be played to its end, or empty.
     """
 
-    case: RelocationCase
+    scenario: Scenario
     check: dict[str, Any]
-    observed: dict[str, Any]
-    agrees: bool
+    observed: dict[str, ExceptionJson | None]
+    logged: dict[str, ExceptionJson | None]
+    ran_on: bool
+    problem: str = ""
+
+    @property
+    def found(self) -> frozenset[str]:
+        """Ids of the fatal and hazard findings that are not consequences of others."""
+        return frozenset(
+            finding["id"]
+            for finding in self.check.get("findings", ())
+            if finding["severity"] != "note" and not finding["consequence"]
+        )
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Expected ids that were not found."""
+        return self.scenario.expected - self.found
+
+    @property
+    def unexpected(self) -> frozenset[str]:
+        """Ids that were found and not expected."""
+        return self.found - self.scenario.expected
+
+    @property
+    def agrees(self) -> bool:
+        """Whether stepping and QEMU's log both saw what was predicted.
+
+        A defect that QEMU lets pass agrees as well when its CPU ran on and the check found what it should.
+        """
+        if self.problem:
+            return False
+        if not self.scenario.qemu_shows and self.ran_on and not self.missing:
+            return True
+        predicted = self.check["predicted"]
+        if predicted["outcome"] == "runs_on" and not self.ran_on:
+            return False
+        return predicted["outcome"] != "unknown" and all(
+            _same(predicted[which], witness[which])
+            for witness in (self.observed, self.logged)
+            for which in ("first", "then")
+        )
 
 
-def run_scenario(case: RelocationCase) -> ScenarioResult:
-    """Boot ``case`` in QEMU, predict, step over the switch, compare.
+def run_scenarios(scenarios: Sequence[Scenario], jobs: int) -> Iterator[ScenarioResult]:
+    """Run ``scenarios``, ``jobs`` of them at a time; results come in their order.
 
     Raises:
-        EnvironmentProblem, TargetError: a part is missing, or QEMU or GDB ended.
+        EnvironmentProblem: QEMU, GDB or the cross binutils are missing.
     """
-    with boot_relocation(case) as machine, GdbSession() as gdb:
-        gdb.connect(str(machine.qemu.gdb_socket))
-        document = gdb.run("kexec-step --follow --timeout 30").document
-    return ScenarioResult(case, document["check"], document["observed"], document["agrees"])
+    executor = ThreadPoolExecutor(jobs, thread_name_prefix="scenario")
+    try:
+        yield from executor.map(run_scenario, scenarios)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def run_scenario(scenario: Scenario) -> ScenarioResult:
+    """Boot ``scenario`` in QEMU, predict, step over the switch, let it go on.
+
+    Raises:
+        EnvironmentProblem: QEMU, GDB or the cross binutils are missing.
+    """
+    with boot(scenario.guest.build()) as machine, GdbSession() as gdb:
+        log = ExceptionLog(machine.qemu)
+        document: dict[str, Any] = {"check": {}}
+        observed: dict[str, ExceptionJson | None] = {"first": None, "then": None}
+        ran_on, problem = False, ""
+        try:
+            gdb.connect(str(machine.qemu.gdb_socket))
+            document = gdb.run(f"kexec-step --follow --timeout {_SECONDS:g}", 2 * _SECONDS).document
+            observed = {which: document["observed"][which] for which in ("first", "then")}
+            if observed["first"] is None:
+                ran_on = _go_on(machine, gdb)
+                if not ran_on:
+                    observed = _first_two(log.exceptions())
+        except TargetError as error:
+            problem = str(error)
+        return ScenarioResult(scenario, document["check"], observed, _first_two(log.exceptions()), ran_on, problem)
+
+
+def _go_on(machine: LabMachine[LabGuest], gdb: GdbSession) -> bool:
+    """Let the guest run until it ends or takes an exception; whether it came to its end and said so."""
+    guest = machine.guest
+    vectors = [guest.vectors + offset for offset in _SYNCHRONOUS_VECTORS]
+    for address in [*vectors, *([] if guest.rests_at is None else [guest.rests_at])]:
+        gdb.command(f"hbreak *{address:#x}")
+    gdb.command("continue", _SECONDS)
+    try:
+        pc = int(gdb.command("output/x $pc"), 16)
+    except TargetError:
+        pc = None  # it has powered itself off
+    if pc in vectors:
+        # QEMU stops here before it fetches: the step takes the second exception, if the vector faults.
+        gdb.command("stepi", _SECONDS)
+        return False
+    machine.qemu.console.wait_for(guest.console, _SECONDS)
+    return True
+
+
+def _first_two(exceptions: Sequence[LoggedException]) -> dict[str, ExceptionJson | None]:
+    two: list[ExceptionJson | None] = [
+        {
+            "esr": f"{exception.esr:#x}",
+            "far": None if exception.far is None else f"{exception.far:#x}",
+            "elr": f"{exception.elr:#x}",
+        }
+        for exception in exceptions[:2]
+    ]
+    first, then = (*two, None, None)[:2]
+    return {"first": first, "then": then}
+
+
+def _same(predicted: ExceptionJson | None, seen: ExceptionJson | None) -> bool:
+    if predicted is None or seen is None:
+        return predicted is seen
+    # Not every exception writes FAR_ELx, and what a register kept from before is no part of it.
+    compared = ("esr", "elr") if predicted["far"] is None else ("esr", "elr", "far")
+    return all(predicted[name] == seen[name] for name in compared)
+
+
+def precision_and_recall(results: Sequence[ScenarioResult]) -> tuple[float, float]:
+    """Over all fatal and hazard findings that are no consequences: how many were right, how many were found.
+
+    Both are 1 when there was nothing to find and nothing was found.
+    """
+    right = sum(len(result.found & result.scenario.expected) for result in results)
+    found = sum(len(result.found) for result in results)
+    expected = sum(len(result.scenario.expected) for result in results)
+    return (right / found if found else 1.0, right / expected if expected else 1.0)

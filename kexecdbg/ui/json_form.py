@@ -245,6 +245,7 @@ def finding(found: Finding) -> Json:
         "text": found.text,
         "evidence": evidence,
         "repair": repair(found.repair),
+        "consequence": found.is_consequence,
     }
 
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from kexecdbg.errors import EnvironmentProblem, TargetError
-from kexecdbg.lab.boot import boot_relocation
-from kexecdbg.lab.cases import CASES
+from kexecdbg.lab.boot import boot
+from kexecdbg.lab.relocation import RelocationCase
 from kexecdbg.qemu.process import MachineOptions, QemuProcess
 from kexecdbg.session.gdb import GdbSession
 from tests.live.machines import SECONDS, Bench, bench, refusal
@@ -113,7 +113,7 @@ def test_a_target_that_is_not_aarch64() -> None:
 
 def test_an_attached_machine_is_judged_from_the_shell() -> None:
     """The right input beside the wrong ones: away from the switch status 2, with an assumed write the verdict's."""
-    with boot_relocation(CASES["A"]) as machine:
+    with boot(RelocationCase().build()) as machine:
         target = str(machine.qemu.gdb_socket)
         assert "does not switch the MMU on" in refused_by_shell("check", "--attach", target)
         assert "no register is called 'NOSUCH'" in refused_by_shell("regs", "NOSUCH", "--attach", target)

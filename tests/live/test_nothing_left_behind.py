@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kexecdbg.lab.boot import boot_relocation
-from kexecdbg.lab.cases import CASES
+from kexecdbg.lab.boot import boot
+from kexecdbg.lab.relocation import RelocationCase
 from kexecdbg.qemu.process import MachineOptions, QemuProcess
 from tests.live.machines import SECONDS
 
@@ -146,7 +146,7 @@ def test_a_start_leaves_directories_in_use_and_those_of_others_alone(tmp_path: P
 @pytest.mark.parametrize("end", [lambda machine: None, lambda machine: machine.qemu.close()], ids=["context", "close"])
 def test_the_library_leaves_nothing(end: Callable[..., None]) -> None:
     children = set(psutil.Process().children(recursive=True))
-    with boot_relocation(CASES["B"]) as machine:
+    with boot(RelocationCase().build()) as machine:
         directory = machine.qemu.directory
         assert machine.symbol_file.is_file()
         end(machine)
@@ -155,14 +155,14 @@ def test_the_library_leaves_nothing(end: Callable[..., None]) -> None:
 
 
 def test_an_exception_in_the_context_leaves_nothing() -> None:
-    with pytest.raises(ZeroDivisionError), boot_relocation(CASES["B"]) as machine:
+    with pytest.raises(ZeroDivisionError), boot(RelocationCase().build()) as machine:
         directory, process = machine.qemu.directory, psutil.Process(machine.qemu.pid)
         raise ZeroDivisionError
     assert (directory.exists(), process.is_running()) == (False, False)
 
 
 def test_a_guest_that_powers_off_leaves_its_console_and_status() -> None:
-    with boot_relocation(CASES["B"]) as machine:
+    with boot(RelocationCase().build()) as machine:
         machine.qemu.command("cont")
         assert machine.qemu.wait_exit(SECONDS) == 0
         assert machine.qemu.console.wait_for("arrived whole", SECONDS)

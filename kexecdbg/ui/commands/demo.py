@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from kexecdbg.lab.boot import LabMachine, boot_relocation
-from kexecdbg.lab.cases import CASES
+from kexecdbg.lab.boot import LabMachine, boot
+from kexecdbg.lab.recipe import LabGuest
+from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.session.gdb import CommandResult, GdbSession
 from kexecdbg.ui.style import Style, style_for
 
@@ -19,7 +20,7 @@ SUMMARY = (
     "cause, watch it happen, repair it live, and let the relocation finish."
 )
 
-_CASE = "A"
+_SCENARIO = "A"
 _ARRIVED = r"new kernel: arrived whole.*"
 
 
@@ -37,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print(text, flush=True)
 
-    with boot_relocation(CASES[_CASE]) as machine, GdbSession() as gdb:
+    (scenario,) = find_scenarios([_SCENARIO])
+    with boot(scenario.guest.build()) as machine, GdbSession() as gdb:
         gdb.connect(str(machine.qemu.gdb_socket))
         gdb.load_symbols(machine.symbol_file)
         if style.colour and not arguments.json:
@@ -52,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if success else 1
 
 
-def _play(machine: LabMachine, gdb: GdbSession, show: Callable[[str], None], style: Style) -> dict[str, Any]:
+def _play(machine: LabMachine[LabGuest], gdb: GdbSession, show: Callable[[str], None], style: Style) -> dict[str, Any]:
     def step(number: int, heading: str, line: str) -> CommandResult:
         result = gdb.run(line)
         show(f"{style.bold(f'{number}. {heading}')}\n(gdb) {line}\n{result.text}\n")

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from kexecdbg.errors import KexecdbgError
-from kexecdbg.lab.boot import boot_relocation
-from kexecdbg.lab.cases import CASES
+from kexecdbg.lab.boot import boot
 from kexecdbg.lab.guest import binutils_version, build_program
 from kexecdbg.lab.relocation import NEW_KERNEL
+from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.qemu.process import MachineOptions, QemuProcess
 from kexecdbg.session.gdb import GdbSession, gdb_program
 from kexecdbg.ui.style import Style, hanging, style_for
@@ -130,8 +130,8 @@ def _qemu() -> tuple[str, str]:
 
 
 def _together() -> tuple[str, str]:
-    case = CASES["B"]
-    with boot_relocation(case) as machine, GdbSession() as gdb:
+    (scenario,) = find_scenarios(["B"])
+    with boot(scenario.guest.build()) as machine, GdbSession() as gdb:
         gdb.connect(str(machine.qemu.gdb_socket))
         registers = gdb.run("kexec-regs --all").document
         verdict = gdb.run("kexec-step --timeout 30").document

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from kexecdbg.errors import UsageError
-from kexecdbg.lab.cases import CASES
-from kexecdbg.session.scenario import ScenarioResult, run_scenario
+from kexecdbg.lab.scenario import Scenario
+from kexecdbg.lab.scenarios import all_scenarios, find_scenarios
+from kexecdbg.session.scenario import ScenarioResult, precision_and_recall, run_scenarios
 from kexecdbg.ui.style import Style, hanging, style_for
 
 SUMMARY = "List and run the built-in scenarios: machines built right or wrong, predicted against observed in QEMU."
-
-_COLUMN = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,57 +24,105 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "run"))
     parser.add_argument("ids", nargs="*", metavar="ID", help="scenarios to run; see `kexecdbg lab list`")
     parser.add_argument("--all", action="store_true", help="run every scenario")
+    parser.add_argument("--jobs", type=int, metavar="N", help="run N at a time (default: as many as there are CPUs)")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit status 0 when prediction and observation agree in every scenario that was run, else 1."""
+    """Exit status 0 when every scenario agrees and every finding is one that was expected, else 1."""
     style = style_for(sys.stdout)
     if arguments.action == "list":
         return _list(arguments, style)
-    unknown = [name for name in arguments.ids if name not in CASES]
-    if unknown or not (arguments.ids or arguments.all):
-        problem = f"no scenario is called {', '.join(unknown)}" if unknown else "name scenarios, or give --all"
-        raise UsageError(f"{problem}; `kexecdbg lab list` lists them")
+    if not (arguments.ids or arguments.all):
+        raise UsageError("name scenarios, or give --all; `kexecdbg lab list` lists them")
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise UsageError(f"--jobs {arguments.jobs}: at least 1 is needed")
+    scenarios = list(all_scenarios().values()) if arguments.all else find_scenarios(arguments.ids)
+    column = _column(scenarios)
+    started = time.monotonic()
     results = []
-    for name in CASES if arguments.all else arguments.ids:
-        results.append(run_scenario(CASES[name]))
+    for result in run_scenarios(scenarios, arguments.jobs or len(os.sched_getaffinity(0))):
+        results.append(result)
         if not arguments.json:
-            print(_line(results[-1], style), flush=True)
+            print(_line(result, column, style), flush=True)
     agreed = sum(result.agrees for result in results)
+    precision, recall = precision_and_recall(results)
+    seconds = round(time.monotonic() - started, 1)
     if arguments.json:
-        print(json.dumps({"scenarios": [_document(result) for result in results]}, indent=1))
+        document = {
+            "scenarios": [_document(result) for result in results],
+            "precision": precision,
+            "recall": recall,
+            "seconds": seconds,
+        }
+        print(json.dumps(document, indent=1))
     else:
-        print(f"{agreed} of {len(results)} agree")
-    return 0 if agreed == len(results) else 1
+        print(f"{agreed} of {len(results)} agree; precision {precision:g}, recall {recall:g}; {seconds:g} s")
+    return 0 if agreed == len(results) and precision == recall == 1 else 1
 
 
 def _list(arguments: argparse.Namespace, style: Style) -> int:
+    scenarios = list(all_scenarios().values())
     if arguments.json:
-        cases = [{"id": case.id, "summary": case.summary, "cpu": case.cpu} for case in CASES.values()]
-        print(json.dumps({"scenarios": cases}, indent=1))
+        print(json.dumps({"scenarios": [_description(scenario) for scenario in scenarios]}, indent=1))
     else:
-        print("\n".join(hanging(case.id, case.summary, _COLUMN, style) for case in CASES.values()))
+        column = _column(scenarios)
+        print("\n".join(hanging(scenario.id, scenario.summary, column, style) for scenario in scenarios))
     return 0
 
 
-def _document(result: ScenarioResult) -> dict[str, Any]:
-    observed = {"first": result.observed["first"], "then": result.observed["then"]}
+def _column(scenarios: Sequence[Scenario]) -> int:
+    return max(len(scenario.id) for scenario in scenarios) + 2
+
+
+def _description(scenario: Scenario) -> dict[str, Any]:
     return {
-        "id": result.case.id,
-        "summary": result.case.summary,
-        "cpu": result.case.cpu,
-        "predicted": result.check["predicted"],
-        "observed": observed,
-        "findings": [finding["id"] for finding in result.check["findings"]],
+        "id": scenario.id,
+        "entry": scenario.entry,
+        "summary": scenario.summary,
+        "cpu": scenario.guest.cpu,
+        "expected": sorted(scenario.expected),
+        "qemu_shows": scenario.qemu_shows,
+        "qemu_lets_it_pass": scenario.qemu_lets_it_pass or None,
+    }
+
+
+def _document(result: ScenarioResult) -> dict[str, Any]:
+    return {
+        **_description(result.scenario),
+        "verdict": result.check.get("verdict"),
+        "predicted": result.check.get("predicted"),
+        "observed": {**result.observed, "ran_on": result.ran_on},
+        "logged": result.logged,
+        "findings": [finding["id"] for finding in result.check.get("findings", ())],
+        "missing": sorted(result.missing),
+        "unexpected": sorted(result.unexpected),
+        "problem": result.problem or None,
         "agrees": result.agrees,
     }
 
 
-def _line(result: ScenarioResult, style: Style) -> str:
-    first, then = result.observed["first"], result.observed["then"]
-    outcome = "ran on" if first is None else f"ESR {first['esr']}" + (f" then {then['esr']}" if then else "")
-    findings = " ".join(finding["id"] for finding in result.check["findings"]) or "no finding"
+def _line(result: ScenarioResult, column: int, style: Style) -> str:
     verdict = style.good("agrees ") if result.agrees else style.bad("DIFFERS")
-    text = hanging(result.case.id, f"{result.case.summary}", _COLUMN, style)
-    return f"{text}\n      {verdict}  {findings}; observed: {outcome}"
+    remarks = [
+        " ".join(finding["id"] for finding in result.check.get("findings", ())) or "no finding",
+        f"observed: {_observed(result)}",
+    ]
+    if result.missing:
+        remarks.append(f"missing: {' '.join(sorted(result.missing))}")
+    if result.unexpected:
+        remarks.append(f"unexpected: {' '.join(sorted(result.unexpected))}")
+    if result.ran_on and result.scenario.qemu_lets_it_pass:
+        remarks.append(f"QEMU lets it pass: {result.scenario.qemu_lets_it_pass}")
+    text = hanging(result.scenario.id, result.scenario.summary, column, style)
+    indent = " " * column
+    return f"{text}\n{indent}{verdict}" + hanging("", "; ".join(remarks), column + 9)[column + 8 :]
+
+
+def _observed(result: ScenarioResult) -> str:
+    first, then = result.observed["first"], result.observed["then"]
+    if result.problem:
+        return result.problem
+    if first is None:
+        return "ran on" if result.ran_on else "nothing"
+    return f"ESR {first['esr']}" + (f" then {then['esr']}" if then else "")

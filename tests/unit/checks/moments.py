@@ -89,7 +89,7 @@ class Moment:
     def tables(self) -> TableBuilder:
         """The tables."""
         free = iter(range(ROOT, CODE, 0x1000))
-        tables = TableBuilder(lambda: next(free), self.table_bits)
+        tables = TableBuilder(lambda size: next(free), self.table_bits)
         if self.code is not None:
             tables.map_page(CODE, self.to, self.code)
         if self.vectors is not None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 import pytest
 
 from kexecdbg.errors import KexecdbgError
 from kexecdbg.kexec.page_list import iterate_copies
 from kexecdbg.kexec.reloc_arg import KernRelocArg
-from kexecdbg.lab.cases import CASES
 from kexecdbg.lab.image import RamImage
 from kexecdbg.lab.relocation import (
     ARGUMENT,
@@ -19,9 +17,10 @@ from kexecdbg.lab.relocation import (
     NEW_KERNEL_PAGES,
     RELOCATION_CODE,
     TRANS_TABLE,
+    RelocationCase,
     RelocationGuest,
-    build_relocation_guest,
 )
+from kexecdbg.lab.scenarios import all_scenarios
 from kexecdbg.lab.tables import PAGE_KERNEL, PAGE_KERNEL_EXEC, TableBuilder
 from kexecdbg.machine.memory import BytesMemory
 
@@ -31,7 +30,7 @@ VA = 0x1_B308_0000
 
 def builder(table_bits: int = 0) -> TableBuilder:
     free = iter(range(ROOT, ROOT + 0x10_0000, 0x1000))
-    return TableBuilder(lambda: next(free), table_bits)
+    return TableBuilder(lambda size: next(free), table_bits)
 
 
 def test_tables_as_trans_table_map_page_makes_them() -> None:
@@ -98,7 +97,7 @@ def test_runs_join_what_is_near() -> None:
 
 @pytest.fixture(scope="module")
 def guest() -> RelocationGuest:
-    return build_relocation_guest(CASES["A"])
+    return RelocationCase(code_descriptor=PAGE_KERNEL_EXEC).build()
 
 
 def memory_of(guest: RelocationGuest) -> BytesMemory:
@@ -135,14 +134,14 @@ def test_the_case_decides_the_code_descriptor(guest: RelocationGuest) -> None:
     address = 0x1_B306_C400
     (word,) = struct.unpack("<Q", memory_of(guest).read(address, 8))
     assert word == RELOCATION_CODE | PAGE_KERNEL_EXEC
-    repaired = build_relocation_guest(replace(CASES["A"], code_descriptor=PAGE_KERNEL_EXEC & ~(1 << 54)))
+    repaired = RelocationCase().build()
     (word,) = struct.unpack("<Q", memory_of(repaired).read(address, 8))
     assert word == RELOCATION_CODE | PAGE_KERNEL_EXEC & ~(1 << 54)
 
 
 def test_an_overridden_tcr_is_loaded_from_the_literal() -> None:
     """``ldr x14, literal`` replaces the instruction that inserts PS."""
-    guest = build_relocation_guest(CASES["O"])
+    guest = RelocationCase(tcr_el2=0x8080_3510).build()
     memory, symbols = memory_of(guest), guest.program.symbols
     (word,) = struct.unpack("<I", memory.read(symbols["turn_on_mmu_insert_ps"], 4))
     assert word & 0xFF00_001F == 0x5800_000E
@@ -151,7 +150,6 @@ def test_an_overridden_tcr_is_loaded_from_the_literal() -> None:
     assert struct.unpack("<Q", memory.read(symbols["tcr_el2_override"], 8)) == (0x8080_3510,)
 
 
-def test_cases_are_filed_under_their_own_ids_and_say_what_they_are() -> None:
-    assert [case.id for case in CASES.values()] == list(CASES)
-    summaries = [case.summary for case in CASES.values()]
+def test_scenarios_say_what_they_are() -> None:
+    summaries = [scenario.summary for scenario in all_scenarios().values()]
     assert len(set(summaries)) == len(summaries)
