@@ -25,6 +25,8 @@ from kexecdbg.machine.memory_map import MemoryMap
 from kexecdbg.machine.state import CpuState
 from kexecdbg.qemu.memory_tree import parse_flat_memory_tree
 
+from . import cpus
+
 _READ_CHUNK = 2048
 """Bytes per memory packet, the most that QEMU answers: its packets hold 4096 characters, two for each byte."""
 
@@ -206,17 +208,28 @@ class GdbDebugger:
         return self.memory.many_reads() if isinstance(self.memory, StubMemory) else contextlib.nullcontext()
 
     def step(self) -> None:
-        """Execute one instruction."""
-        with _inside_command():
+        """Execute one instruction, the other CPUs held.
+
+        Raises:
+            TargetError: the CPU executes nothing: it waits in WFI, or is powered off.
+        """
+        cpu = cpus.selected_cpu()
+        if cpu is not None and cpus.is_halted(cpu.number):
+            # QEMU would not answer the step before something wakes the CPU up.
+            raise TargetError("the CPU is halted, in WFI or powered off; it cannot be stepped")
+        with _inside_command(), _other_cpus_held():
             gdb.execute("stepi", to_string=True)
         _check_alive()
 
     def run_to(self, addresses: Collection[int], seconds: float | None = None) -> int:
         """Run until the PC is one of ``addresses``; see :class:`kexecdbg.machine.debugger.Debugger`."""
+        cpu = cpus.selected_cpu()
         breakpoints = [
             gdb.Breakpoint(f"*{address:#x}", type=gdb.BP_HARDWARE_BREAKPOINT, internal=True) for address in addresses
         ]
         try:
+            for breakpoint in breakpoints:
+                breakpoint.thread = gdb.selected_thread().global_num
             with _inside_command(), _interrupted_after(seconds):
                 gdb.execute("continue", to_string=True)
         finally:
@@ -225,9 +238,11 @@ class GdbDebugger:
                     breakpoint.delete()
         _check_alive()
         pc = self.state().require("PC", "where the machine stopped")
-        if pc not in addresses:
+        stopped = cpus.selected_cpu()
+        if pc not in addresses or stopped != cpu:
+            where = f"{stopped.text} at" if stopped is not None and stopped != cpu else "at"
             expected = ", ".join(f"{address:#x}" for address in sorted(addresses)[:4])
-            raise TargetError(f"the machine stopped at {pc:#x} before it reached {expected}")
+            raise TargetError(f"the machine stopped {where} {pc:#x} before it reached {expected}")
         return pc
 
     def write_register(self, name: str, value: int) -> None:
@@ -278,6 +293,20 @@ def _no_stop_reports() -> Iterator[None]:
         yield
     finally:
         gdb.execute(f"set {setting} {'on' if before else 'off'}", to_string=True)
+
+
+@contextlib.contextmanager
+def _other_cpus_held() -> Iterator[None]:
+    """Let only the selected CPU execute: QEMU resumes the threads that a vCont packet names (gdbstub.c)."""
+    before = gdb.parameter("scheduler-locking")
+    if len(gdb.selected_inferior().threads()) == 1 or before == "on":
+        yield
+        return
+    gdb.execute("set scheduler-locking on", to_string=True)
+    try:
+        yield
+    finally:
+        gdb.execute(f"set scheduler-locking {before}", to_string=True)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from kexecdbg.errors import KexecdbgError, UsageError
 from kexecdbg.session.marks import OUTPUT_MARK
 from kexecdbg.ui.style import Style
 
-from . import stop_history
+from . import cpus, stop_history
 
 # What reads registers, walks and judges is imported by the commands when they run: GDB starts without waiting for it.
 if TYPE_CHECKING:
@@ -61,15 +61,21 @@ class Command(gdb.Command):
 
     Subclasses set :attr:`NAME` and :attr:`SUMMARY`, add their arguments and implement :meth:`run`, which returns the
     JSON document and the text; which of them is printed is decided here.
+
+    It works on the CPU of the selected thread, or with :attr:`ANY_CPU` on the one of ``--cpu``. Where the machine has
+    several, the text's first line and the document's ``cpu`` say which one it was.
     """
 
     NAME: ClassVar[str]
     SUMMARY: ClassVar[str]
     REPEATS: ClassVar[bool] = False
+    ANY_CPU: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.parser = _Parser(prog=self.NAME, add_help=False, allow_abbrev=False)
         self.add_arguments(self.parser)
+        if self.ANY_CPU:
+            self.parser.add_argument("--cpu", type=int, metavar="N", help="of CPU N, not that of the selected thread")
         self.parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
         type(self).__doc__ = f"{self.SUMMARY}\n\n{self.parser.format_help()}"
         super().__init__(self.NAME, gdb.COMMAND_DATA)
@@ -81,6 +87,16 @@ class Command(gdb.Command):
         """Do the work: the JSON document and the text to print."""
         raise NotImplementedError
 
+    def cpu(self, arguments: argparse.Namespace) -> int | None:
+        """The number of the CPU to work on; ``None`` for that of the selected thread."""
+        return arguments.cpu if self.ANY_CPU else None
+
+    def name_cpu(self, document: Any, number: int) -> Any:
+        """``document`` with the CPU's number in it, in each entry where it is a list."""
+        if isinstance(document, list):
+            return [self.name_cpu(entry, number) for entry in document]
+        return {"cpu": number, **document}
+
     def values(self) -> Sequence[str]:
         """What completion offers besides the options."""
         return ()
@@ -91,18 +107,30 @@ class Command(gdb.Command):
             self.dont_repeat()
         try:
             arguments = self.parser.parse_args(gdb.string_to_argv(argument))
-            document, text = self.run(arguments, _style())
+            with cpus.on_cpu(self.cpu(arguments)):
+                document, text = self._run_here(arguments, _style())
         except KexecdbgError as error:
             raise gdb.GdbError(f"{self.NAME}: {error}") from None
         except gdb.error as error:
             raise gdb.GdbError(f"{self.NAME}: GDB says: {error}") from None
-        finally:
-            stop_history.after_command()
         text = text.rstrip("\n")
         if _mark_output.value:
             gdb.write(f"{OUTPUT_MARK}{json.dumps(document)}{OUTPUT_MARK}{text}\n")
         else:
             gdb.write((json.dumps(document, indent=1) if arguments.json else text) + "\n")
+
+    def _run_here(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
+        """Run on the CPU that is selected now, and say which one it is if there are several."""
+        cpu = cpus.selected_of_several()
+        try:
+            document, text = self.run(arguments, style)
+        except KexecdbgError as error:
+            raise KexecdbgError(f"{cpu.text}: {error}" if cpu else str(error)) from None
+        finally:
+            stop_history.after_command()
+        if cpu is None or "cpus" in document:
+            return document, text
+        return self.name_cpu(document, cpu.number), f"{cpu.text}\n{text}"
 
     def complete(self, text: str, word: str) -> list[str]:
         """Called by GDB: completions of the last word, option or value."""

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import gdb
 
+from . import cpus
+
 if TYPE_CHECKING:
     from kexecdbg.checks.verdict import Verdict
 
 _last: Verdict | None = None
+_cpu: int | None = None
 
 
 def remember(verdict: Verdict) -> None:
-    """Keep ``verdict`` until the machine ends or another one replaces it."""
-    global _last
-    _last = verdict
+    """Keep ``verdict``, on the selected CPU, until the machine ends or another one replaces it."""
+    global _last, _cpu
+    selected = cpus.selected_cpu()
+    _last, _cpu = verdict, selected.number if selected else None
 
 
 def last() -> Verdict | None:
@@ -23,9 +27,14 @@ def last() -> Verdict | None:
     return _last
 
 
+def cpu() -> int | None:
+    """The number of the CPU that the last verdict was about."""
+    return _cpu
+
+
 def _forget(event: gdb.Event) -> None:
-    global _last
-    _last = None
+    global _last, _cpu
+    _last = _cpu = None
 
 
 gdb.events.exited.connect(_forget)

@@ -1,4 +1,4 @@
-"""The control registers as they were at the last stop, for ``kexec-regs --diff``."""
+"""The control registers as they were at the last stop, for ``kexec-regs --diff``; each CPU has its own history."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import gdb
 from kexecdbg.errors import KexecdbgError
 from kexecdbg.machine.control_registers import control_registers
 
+from . import cpus
+
 _NAMES = tuple(name for el in (1, 2, 3) for name in control_registers(el))
 
-_before: dict[str, int] = {}
-_now: dict[str, int] = {}
+_before: dict[int, dict[str, int]] = {}
+_now: dict[int, dict[str, int]] = {}
 _missed = False
 
 
 def values_at_last_stop() -> dict[str, int]:
-    """Control registers of EL1 to EL3 at the stop before this one; empty when there was none."""
-    return dict(_before)
+    """Control registers of EL1 to EL3 at the selected CPU's stop before this one; empty when there was none.
+
+    A stop is that of the CPU that GDB selects then; what the others did at that time is not recorded.
+    """
+    cpu = cpus.selected_cpu()
+    return dict(_before.get(cpu.number, {})) if cpu else {}
 
 
 def after_command() -> None:
@@ -26,15 +32,19 @@ def after_command() -> None:
 
 
 def _record() -> None:
-    global _before, _now, _missed
+    global _missed
     from .adapter import GdbRegisters
 
+    cpu = cpus.selected_cpu()
     try:
         registers = GdbRegisters()
     except (gdb.error, KexecdbgError):
         return  # no registers to read at this stop; the next stop counts from the last one that had them
-    _before, _missed = _now, False
-    _now = {name: value for name in _NAMES if (value := registers.get(name)) is not None}
+    if cpu is None:
+        return
+    _missed = False
+    _before[cpu.number] = _now.get(cpu.number, {})
+    _now[cpu.number] = {name: value for name in _NAMES if (value := registers.get(name)) is not None}
 
 
 def _stopped(event: gdb.StopEvent) -> None:

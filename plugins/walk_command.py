@@ -20,6 +20,8 @@ _NOTE_COLUMN = 11
 class WalkCommand(Command):
     """Addresses, filters and formats; subclasses walk and scan."""
 
+    ANY_CPU = True
+
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "addresses", nargs="*", metavar="ADDR-EXPR", help="addresses ($pc+4); without any, the whole table"

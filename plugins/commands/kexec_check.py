@@ -16,6 +16,7 @@ class KexecCheck(Command):
 
     NAME = "kexec-check"
     SUMMARY = "Say what will happen when the instruction at the PC switches the MMU on, and why."
+    ANY_CPU = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_assume_option(parser)

@@ -30,6 +30,9 @@ class KexecFix(Command):
         parser.add_argument("--yes", action="store_true", help="do not ask")
         parser.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
 
+    def cpu(self, arguments: argparse.Namespace) -> int | None:
+        return last_check.cpu()
+
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         from kexecdbg.checks.fixing import apply_repairs, plan_repairs
         from kexecdbg.ui import json_form

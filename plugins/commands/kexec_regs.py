@@ -18,6 +18,7 @@ class KexecRegs(Command):
 
     NAME = "kexec-regs"
     SUMMARY = "Show control registers field by field, with the meaning of each value."
+    ANY_CPU = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("names", nargs="*", metavar="NAME", help="registers to show, one line a field")
@@ -34,6 +35,10 @@ class KexecRegs(Command):
         from kexecdbg.arm64.registers import REGISTERS
 
         return tuple(REGISTERS)
+
+    def name_cpu(self, document: Any, number: int) -> Any:
+        # The document's keys are registers.
+        return {name: {"cpu": number, **register} for name, register in document.items()}
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         from kexecdbg.arm64.regimes import current_el
