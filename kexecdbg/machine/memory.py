@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kexecdbg.errors import EnvironmentProblem, MemoryUnreadableError, TargetError
 from kexecdbg.machine.memory_map import MemoryMap, RegionKind
@@ -20,6 +22,15 @@ class WritablePhysicalMemory(Protocol):
 
     def write(self, address: int, data: bytes) -> None:
         """Write ``data``; raises MemoryUnreadableError for a hole, a device or ROM, TargetError if it did not take."""
+        ...
+
+
+@runtime_checkable
+class PopulatedMemory(Protocol):
+    """Physical memory that knows which parts of it were ever written, so that all of it can be searched."""
+
+    def populated_ranges(self) -> Iterator[tuple[int, int]]:
+        """Start and end (exclusive) of what was written, ascending; RAM outside reads as zeros."""
         ...
 
 
@@ -71,9 +82,37 @@ class SharedRamFile:
             return
         self._map[offset : offset + len(data)] = data
 
+    def populated_ranges(self) -> Iterator[tuple[int, int]]:
+        """The parts of the guest's RAM that the file has data for (lseek(2), SEEK_DATA), ascending.
+
+        Reading the rest would make the file system allocate it.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            for region in sorted(self._regions, key=lambda region: region.start):
+                end = region.backing_offset + region.end - region.start
+                position = region.backing_offset
+                while (position := _seek(descriptor, position, os.SEEK_DATA, end)) < end:
+                    hole = _seek(descriptor, position, os.SEEK_HOLE, end)
+                    first = region.start - region.backing_offset
+                    yield first + position, first + hole
+                    position = hole
+        finally:
+            os.close(descriptor)
+
     def close(self) -> None:
         """Unmap the file."""
         self._map.close()
+
+
+def _seek(descriptor: int, position: int, what: int, end: int) -> int:
+    """The first offset from ``position`` up that is data or a hole; ``end`` when there is none before it."""
+    try:
+        return min(os.lseek(descriptor, position, what), end)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # no data after position
+            return end
+        raise
 
 
 class BytesMemory:
@@ -92,6 +131,10 @@ class BytesMemory:
         """Exactly ``size`` bytes; MemoryUnreadableError outside what was given."""
         data, offset = self._locate(address, size)
         return bytes(data[offset : offset + size])
+
+    def populated_ranges(self) -> Iterator[tuple[int, int]]:
+        """What was given, ascending."""
+        return iter(sorted((start, start + len(data)) for start, data in self._contents.items()))
 
     def write(self, address: int, data: bytes) -> None:
         """Replace bytes of what was given."""

@@ -99,6 +99,24 @@ def test_writes_reach_the_file(ram_file: Path) -> None:
     assert ram_file.read_bytes()[-4:] == b"last"
 
 
+def test_what_was_never_written_is_not_populated(tmp_path: Path) -> None:
+    page, sparse = 0x1000, tmp_path / "sparse"
+    ram = Region(0x4000_0000, 0x4010_0000, RegionKind.RAM, "ram")
+    high = Region(0x1_0000_0000, 0x1_0010_0000, RegionKind.RAM, "ram", backing_offset=0x10_0000)
+    with sparse.open("wb") as file:
+        file.truncate(0x20_0000)
+        for offset in (0x3_0000, 0x10_0000 - page, 0x10_0000):
+            file.seek(offset)
+            file.write(b"\1" * page)
+    memory = SharedRamFile(sparse, "ram", MemoryMap([high, ram]), BytesMemory({}))
+    assert list(memory.populated_ranges()) == [
+        (0x4003_0000, 0x4003_1000),
+        (0x400F_F000, 0x4010_0000),
+        (0x1_0000_0000, 0x1_0000_1000),
+    ]
+    memory.close()
+
+
 def test_a_file_that_cannot_be_the_ram_is_refused(tmp_path: Path, ram_file: Path) -> None:
     short = tmp_path / "short"
     short.write_bytes(bytes(0x2000))
@@ -114,6 +132,7 @@ def test_bytes_memory_knows_only_what_it_was_given() -> None:
     memory = BytesMemory({0x1000: b"abcd"})
     memory.write(0x1001, b"BC")
     assert memory.read(0x1000, 4) == b"aBCd"
+    assert list(memory.populated_ranges()) == [(0x1000, 0x1004)]
     for address, size in ((0xFFF, 1), (0x1004, 1), (0x1002, 4)):
         with pytest.raises(MemoryUnreadableError, match="not part of what was given"):
             memory.read(address, size)
