@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kexecdbg.arm64.bits import bit, bits, mask
-from kexecdbg.arm64.faults import Cause, CauseKind, Fault, FaultKind
+from kexecdbg.arm64.faults import Access, Cause, CauseKind, Fault, FaultKind
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.arm64.memory_types import (
     DEVICE_NGNRNE,
@@ -16,9 +16,9 @@ from kexecdbg.arm64.memory_types import (
     Shareability,
 )
 from kexecdbg.arm64.regimes import HCR_DC, HCR_DCT, RANGE_SELECT_BIT, SCTLR_I, Regime, hcr_for_el1, needed
-from kexecdbg.arm64.rights import allowed, denied
+from kexecdbg.arm64.rights import Right, allowed, denied
 from kexecdbg.arm64.translation import FeatureGuesses
-from kexecdbg.arm64.walk_result import Walk
+from kexecdbg.arm64.walk_result import SelectiveFault, Walk
 
 
 def walk_stage1_off(registers: RegisterValues, va: int, regime: Regime) -> Walk:
@@ -27,14 +27,18 @@ def walk_stage1_off(registers: RegisterValues, va: int, regime: Regime) -> Walk:
     physical_bits = guesses.physical_bits()
     facts = regime.facts
     tag_matters = bits(va, 55, physical_bits) == 0 and bits(va, 63, 56) != 0
-    top = 55 if tag_matters and _tag_ignored_when_off(registers, va, regime) else 63
-    if bits(va, top, physical_bits) != 0:
-        text = f"stage 1 is off and {va:#x} is beyond the {physical_bits}-bit physical address size"
-        fault = Fault(FaultKind.ADDRESS_SIZE, 0, Cause(CauseKind.MMU_OFF_SIZE, text))
-        rights, pa = denied(fault.cause), None
-    else:
-        fault, pa = None, va & mask(56)
-        rights = allowed(f"stage 1 of the {regime.value} regime is off")
+    ignored, ignored_for_fetches = _tag_ignored_when_off(registers, va, regime) if tag_matters else (False, False)
+    text = f"stage 1 is off and {va:#x} is beyond the {physical_bits}-bit physical address size"
+    too_large = Fault(FaultKind.ADDRESS_SIZE, 0, Cause(CauseKind.MMU_OFF_SIZE, text))
+    fault: Fault | None = None
+    pa: int | None = va & mask(56)
+    selective: tuple[SelectiveFault, ...] = ()
+    rights = allowed(f"stage 1 of the {regime.value} regime is off")
+    if bits(va, 55 if ignored else 63, physical_bits) != 0:
+        fault, pa, rights = too_large, None, denied(too_large.cause)
+    elif tag_matters and not ignored_for_fetches:
+        selective = (SelectiveFault(too_large, frozenset({Access.FETCH}), privileged_too=True),)
+        rights = replace(rights, execute=Right(False, (too_large.cause,)))
     memory_type, fetch_type, shareability = _types_when_off(registers, regime)
     return Walk(
         va=va,
@@ -50,16 +54,18 @@ def walk_stage1_off(registers: RegisterValues, va: int, regime: Regime) -> Walk:
         fetch_type=None if fault else fetch_type,
         shareability=None if fault else shareability,
         fault=fault,
+        selective_faults=selective,
         assumptions=guesses.assumptions,
     )
 
 
-def _tag_ignored_when_off(registers: RegisterValues, va: int, regime: Regime) -> bool:
-    """Whether TCR.TBI drops the top byte; TBI acts with stage 1 off too."""
+def _tag_ignored_when_off(registers: RegisterValues, va: int, regime: Regime) -> tuple[bool, bool]:
+    """Whether TCR.TBI drops the top byte of data accesses, and of fetches; TBI and TBID act with stage 1 off too."""
     facts = regime.facts
     tcr = needed(registers, facts.tcr, f"whether the top byte of {va:#x} is ignored")
     fields = facts.tcr_layout.ranges[bit(va, RANGE_SELECT_BIT) if facts.two_ranges else 0]
-    return bool(bit(tcr, fields.tbi))
+    tbi = bool(bit(tcr, fields.tbi))
+    return tbi, tbi and not bit(tcr, fields.tbid)
 
 
 def _types_when_off(registers: RegisterValues, regime: Regime) -> tuple[MemoryType, MemoryType, Shareability]:

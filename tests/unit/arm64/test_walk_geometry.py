@@ -329,6 +329,17 @@ class TestStage1Off:
         fault = fault_of(walk(values, Words(), 1 << 40, regime=Regime.EL2))
         assert (fault.kind, fault.level, fault.cause.kind) == (FaultKind.ADDRESS_SIZE, 0, CauseKind.MMU_OFF_SIZE)
 
+    def test_a_tag_that_only_data_accesses_may_have(self) -> None:
+        """TBI with TBID: the top byte counts for fetches, with stage 1 off too (pseudocode EffectiveTBI)."""
+        tagged, tbi, tbid = 0xAB00_0000_4000_0000, 1 << 20, 1 << 29
+        values = registers(SCTLR_EL2=0x30C5_0830)
+        with_tbi = walk(values | {"TCR_EL2": tbi}, Words(), tagged, regime=Regime.EL2)
+        assert (with_tbi.pa, with_tbi.privileged.text) == (0x4000_0000, "rwx")
+        data_only = walk(values | {"TCR_EL2": tbi | tbid}, Words(), tagged, regime=Regime.EL2)
+        assert (data_only.pa, data_only.fault, data_only.privileged.text) == (0x4000_0000, None, "rw-")
+        fault = data_only.fault_for(Access.FETCH)
+        assert fault is not None and (fault.kind, fault.level) == (FaultKind.ADDRESS_SIZE, 0)
+
 
 class TestUnknownRegisters:
     @pytest.mark.parametrize("name", ["SCTLR_EL2", "TCR_EL2", "TTBR0_EL2"])
