@@ -154,7 +154,7 @@ under_el3_tables:
 	b	3f
 1:	at	s1e3w, x0
 	b	3f
-2:	br	x0
+2:	ret	x0					// unlike br, also into a guarded page (BTI)
 3:	isb
 	mrs	x2, par_el1
 	msr	sctlr_el3, x19

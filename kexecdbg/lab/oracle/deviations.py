@@ -14,16 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from kexecdbg.arm64.bits import bit, bits
+from kexecdbg.arm64.bits import bit, bits, mask
+from kexecdbg.arm64.descriptors import DescriptorKind
 from kexecdbg.arm64.faults import Access, CauseKind, FaultKind
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.geometry import GRANULE_4K, TG0_GRANULES, TG1_GRANULES, TableFormat
 from kexecdbg.arm64.memory_types import Shareability
-from kexecdbg.arm64.regimes import HCR_FWB, HCR_PTW, HCR_TGE, SCTLR_C, SCTLR_EE, Regime
-from kexecdbg.arm64.stage2 import stage2_enabled, stage2_of
+from kexecdbg.arm64.regimes import HCR_CD, HCR_DC, HCR_FWB, HCR_PTW, HCR_TGE, SCTLR_C, SCTLR_EE, Regime
+from kexecdbg.arm64.stage2 import stage2_enabled, stage2_of, walk_stage2
 from kexecdbg.arm64.translation import FeatureGuesses, stage1_of
-from kexecdbg.lab.oracle.cases import SMC_LANDING, Case, Operation
-from kexecdbg.lab.oracle.predict import Observation, Prediction, machine_registers
+from kexecdbg.lab.oracle.cases import SMC_LANDING, Case, CaseMemory, Operation
+from kexecdbg.lab.oracle.predict import Observation, Prediction, machine_registers, stage1_is_on
 
 Identity = Mapping[str, int]
 Rewrite = Callable[[Case, Identity, Prediction], Case]
@@ -172,7 +173,7 @@ def _stage2_limited_by_ps(case: Case, identity: Identity, prediction: Prediction
 
 def _without_tge(case: Case, identity: Identity, prediction: Prediction) -> Case:
     hcr = case.registers.get("HCR_EL2", 0)
-    if case.regime is not Regime.EL1_0 or not bit(hcr, HCR_TGE) or effective_e2h(machine_registers(case, identity)):
+    if case.regime is not Regime.EL1_0 or not bit(hcr, HCR_TGE) or case.operation.is_fetch or effective_e2h(machine_registers(case, identity)):
         return case
     return _with(case, "HCR_EL2", hcr & ~(1 << HCR_TGE))
 
@@ -249,11 +250,196 @@ def _smallest_granule(case: Case, identity: Identity, prediction: Prediction) ->
     return case if registers == case.registers else replace(case, registers=registers)
 
 
-def _combined_attributes_open(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+@dataclass(frozen=True)
+class _TwoStages:
+    """What the memory type under two stages is made of.
+
+    Attributes:
+        byte: stage 1's attributes as MAIR_ELx has them.
+        mem_attr: stage 2's MemAttr[3:0].
+        fwb, non_cacheable: HCR_EL2.FWB and CD.
+        shareability: the descriptors' own, of both stages.
+    """
+
+    byte: int
+    mem_attr: int
+    fwb: bool
+    non_cacheable: bool
+    shareability: tuple[int, int]
+
+
+def _two_stages(case: Case, identity: Identity, prediction: Prediction) -> _TwoStages | None:
+    """The parts of a successful translation by two stages."""
     walk, fault = prediction.decisive
-    if fault is not None or walk.stage2 is None or "ATTR" not in prediction.observation:
+    if fault is not None or walk.stage2 is None or walk.stage2.mem_attr is None or case.operation.is_fetch:
+        return None
+    registers = machine_registers(case, identity)
+    hcr = registers["HCR_EL2"]
+    stage2 = stage2_of(registers)
+    leaf2 = walk.stage2.levels[-1].descriptor or 0
+    second = stage2.shareability.value if stage2.table.ds else bits(leaf2, 9, 8)
+    byte, first = (0xFF if bit(hcr, HCR_DC) else 0), 0
+    if walk.levels:
+        leaf = walk.levels[-1].descriptor or 0
+        stage1 = stage1_of(registers, case.regime, upper=_upper(case))
+        byte = stage1.mair[bits(leaf, 4, 2)] if stage1.mair else 0
+        first = stage1.shareability.value if stage1.table.ds else bits(leaf, 9, 8)
+    return _TwoStages(byte, walk.stage2.mem_attr, stage2.fwb, bool(bit(hcr, HCR_CD)), (first, second))
+
+
+def _with_attributes(prediction: Prediction, attributes: int) -> Observation:
+    found = {**prediction.observation, "ATTR": attributes}
+    if attributes >> 4 == 0 or attributes == 0x44:
+        found["SH"] = Shareability.OUTER.value
+    return found
+
+
+def _device_with_normal(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    """combined_attrs_nofwb() compares the low nibbles even where one of them is of Normal memory."""
+    parts = _two_stages(case, identity, prediction)
+    if parts is None or parts.fwb:
         return prediction.observation
-    return {name: value for name, value in prediction.observation.items() if name not in ("ATTR", "SH")}
+    first_is_device, second_is_device = parts.byte >> 4 == 0, parts.mem_attr >> 2 == 0
+    if not first_is_device and not second_is_device:
+        return prediction.observation
+    nibbles = (parts.byte & 0xF, _low_nibble(parts))
+    strictest = next((nibble for nibble in (0, 4, 8) if nibble in nibbles), 0xC)
+    if prediction.observation.get("ATTR") in (None, strictest):
+        return prediction.observation
+    return _with_attributes(prediction, strictest)
+
+
+def _low_nibble(parts: _TwoStages) -> int:
+    """convert_stage2_attrs(), inner half."""
+    high, low = parts.mem_attr >> 2, parts.mem_attr & 3
+    if not high:
+        return low << 2
+    if parts.non_cacheable:
+        low = 1
+    return low << 2 | (0 if low == 1 else 3)
+
+
+def _forced_device(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    parts = _two_stages(case, identity, prediction)
+    if parts is None or not parts.fwb or parts.mem_attr >= 4 or parts.byte >> 4:
+        return prediction.observation
+    return _with_attributes(prediction, parts.mem_attr << 2)
+
+
+def _reserved_forced(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    parts = _two_stages(case, identity, prediction)
+    if parts is None or not parts.fwb or parts.mem_attr < 8:
+        return prediction.observation
+    return _with_attributes(prediction, 0)
+
+
+def _transient_lost(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    """Stage 2 Write-Through over stage 1 Write-Back transient."""
+    parts = _two_stages(case, identity, prediction)
+    attributes = prediction.observation.get("ATTR")
+    if parts is None or parts.fwb or not isinstance(attributes, int) or not attributes >> 4:
+        return prediction.observation
+    changed = attributes
+    for shift, wanted in ((0, parts.mem_attr & 3), (4, parts.mem_attr >> 2)):
+        if wanted == 2 and (parts.byte >> shift & 0xC) == 4 and parts.byte >> shift & 3:
+            changed |= 8 << shift
+    return prediction.observation if changed == attributes else _with_attributes(prediction, changed)
+
+
+def _descriptors_shareability(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    """The descriptors' shareability combined, whatever the memory types of the stages are."""
+    parts = _two_stages(case, identity, prediction)
+    attributes = prediction.observation.get("ATTR")
+    if parts is None or "SH" not in prediction.observation or not isinstance(attributes, int):
+        return prediction.observation
+    if attributes >> 4 == 0 or attributes == 0x44:
+        return prediction.observation
+    combined = next((value for value in (2, 3) if value in parts.shareability), 0)
+    return {**prediction.observation, "SH": combined}
+
+
+def _table_format_of(case: Case, identity: Identity, stage: int) -> tuple[TableFormat, int, int]:
+    """Format, base address and base register's value of a stage's tables."""
+    registers = machine_registers(case, identity)
+    if stage == 2:
+        stage2 = stage2_of(registers)
+        return stage2.table, stage2.base, registers["VTTBR_EL2"]
+    stage1 = stage1_of(registers, case.regime, upper=_upper(case))
+    return stage1.table, stage1.base, registers.get(stage1.ttbr, 0)
+
+
+def _small_first_table(case: Case, identity: Identity, prediction: Prediction) -> Case:
+    """The entries of a first table below 64 bytes, moved from where QEMU looks to where they should be."""
+    stages = [2, 1] if _stage2_is_on(case, identity) else [1]
+    for stage in stages:
+        if stage == 1 and not stage1_is_on(case, identity):
+            continue
+        table, base, register = _table_format_of(case, identity, stage)
+        size = 8 << table.index_bits(table.start_level)
+        offset = register & 0x3F & -size
+        if size >= 64 or table.base_alignment < 64 or not offset:
+            continue
+        place = base & mask(48) if table.output_bits <= 48 else base
+        if stage == 1 and len(stages) == 2:
+            found = walk_stage2(machine_registers(case, identity), CaseMemory(case.memory), place).pa
+            if found is None:
+                continue
+            place = found
+        memory = dict(case.memory)
+        for entry in range(0, size, 8):
+            memory[place + entry] = case.memory.get(place + offset + entry, 0)
+        if table.output_bits <= 48:  # the same bits are an address that is too large: D2
+            name = "VTTBR_EL2" if stage == 2 else _ttbr_name(case)
+            return _with(replace(case, memory=memory), name, register & ~0x3C)
+        if memory != {**dict.fromkeys(range(place, place + size, 8), 0), **case.memory}:
+            return replace(case, memory=memory)
+    return case
+
+
+def _ttbr_name(case: Case) -> str:
+    facts = case.regime.facts
+    return facts.ttbr1 if _upper(case) and facts.ttbr1 else facts.ttbr0
+
+
+def _low_bits_of_block(case: Case, identity: Identity, prediction: Prediction) -> Case:
+    """An output address out of range where QEMU finds one: in the RES0 bits of a block below its size."""
+    registers = machine_registers(case, identity)
+    for walk in prediction.walks:
+        if walk.regime is not case.regime:
+            continue
+        places = [(1, walk.levels)] if walk.levels else []
+        if _stage2_is_on(case, identity):
+            ipas = [level.ipa for level in walk.levels if level.ipa is not None]
+            ipas += [walk.ipa] if walk.ipa is not None else []
+            ipas += [walk.fault.ipa] if walk.fault is not None and walk.fault.ipa is not None else []
+            memory = CaseMemory(case.memory)
+            places += [(2, walk_stage2(registers, memory, ipa).levels) for ipa in ipas]
+        for stage, levels in places:
+            if not levels or levels[-1].kind is not DescriptorKind.BLOCK or levels[-1].output is None:
+                continue
+            leaf = levels[-1]
+            if stage == 2:
+                table = stage2_of(registers).table
+            else:
+                upper = walk.regime.facts.two_ranges and bool(bit(walk.va, 55))
+                table = stage1_of(registers, case.regime, upper=upper).table
+            wanted = _too_large(table, leaf.level, leaf.descriptor or 0)
+            if wanted:
+                if table.big_endian:
+                    wanted = int.from_bytes(wanted.to_bytes(8, "big"), "little")
+                return replace(case, memory={**case.memory, leaf.address: case.memory.get(leaf.address, 0) | wanted})
+    return case
+
+
+def _too_large(table: TableFormat, level: int, descriptor: int) -> int:
+    """A bit that makes the output address too large, if QEMU takes ``descriptor`` for such, and we do not."""
+    width = 50 if table.ds else 48
+    low = max(table.granule.shift, table.output_bits)
+    if low >= width or not bits(descriptor, width - 1, low):
+        return 0
+    if bits(descriptor, width - 1, max(table.shift(level), low)):
+        return 0  # it is too large
+    return 1 << max(table.shift(level), low)
 
 
 def _hpd_without_feature(case: Case, identity: Identity, prediction: Prediction) -> Case:
@@ -276,8 +462,9 @@ def _hpd_without_feature(case: Case, identity: Identity, prediction: Prediction)
 
 def _ptw_without_stage2(case: Case, identity: Identity, prediction: Prediction) -> Observation:
     """A Permission fault at the first table that is read."""
-    walk, _ = prediction.decisive
-    if not _ptw_counts(case) or _stage2_is_on(case, identity) or not walk.levels:
+    walk, fault = prediction.decisive
+    before_walk = fault is not None and fault.cause.kind in (CauseKind.E0PD, CauseKind.VA_OUT_OF_RANGE)
+    if not _ptw_counts(case) or _stage2_is_on(case, identity) or not walk.levels or before_walk:
         return prediction.observation
     return {"outcome": "PAR", "F": 1, "FST": 0x0C + walk.levels[0].level, "S": 1, "PTW": 1}
 
@@ -411,6 +598,70 @@ def _probe_d9(cpu: str, identity: Identity) -> Case | None:
     return _el2(cpu, {_ROOT + 16: 3 << 8 | _AF | _LEAF}, sctlr=1)
 
 
+_IDENTITY_VTCR = 1 << 31 | 5 << 16 | 1 << 6 | 25
+_NORMAL_NC_AND_DEVICE = 0x4F  # outer Non-cacheable, inner Write-Back
+
+
+def _two_stage_probe(cpu: str, mair: int, mem_attr: int, shareability: int = 3, *, fwb: bool = False) -> Case:
+    """AT S12E1R of a stage 1 block with ``mair`` over a stage 2 block with ``mem_attr``."""
+    leaf2 = _GIB | shareability << 8 | _AF | 0xC0 | mem_attr << 2 | _LEAF
+    memory = {_ROOT: 3 << 8 & shareability << 8 | _GIB | _AF | _LEAF, _SECOND_ROOT + 8: leaf2}
+    return _el1(
+        cpu,
+        memory,
+        Operation.S12E1R,
+        0x1000,
+        HCR_EL2=1 << 31 | 1 | fwb << HCR_FWB,
+        SCTLR_EL1=0x30D0_0801 | 1 << SCTLR_C,
+        TCR_EL1=5 << 32 | 25,
+        MAIR_EL1=mair,
+        VTCR_EL2=_IDENTITY_VTCR,
+    )
+
+
+def _probe_d10(cpu: str, identity: Identity) -> Case | None:
+    return _two_stage_probe(cpu, 0x44, 0b0011)  # Normal NC under GRE
+
+
+def _probe_d20(cpu: str, identity: Identity) -> Case | None:
+    if not FeatureGuesses(identity).has("FEAT_S2FWB"):
+        return None
+    return _two_stage_probe(cpu, 0x00, 0b0011, fwb=True)  # nGnRnE under GRE
+
+
+def _probe_d21(cpu: str, identity: Identity) -> Case | None:
+    if not FeatureGuesses(identity).has("FEAT_S2FWB"):
+        return None
+    return _two_stage_probe(cpu, 0xFF, 0b1110, fwb=True)
+
+
+def _probe_d22(cpu: str, identity: Identity) -> Case | None:
+    return _two_stage_probe(cpu, 0x77, 0b1010)
+
+
+def _probe_d23(cpu: str, identity: Identity) -> Case | None:
+    if not FeatureGuesses(identity).has("FEAT_S2FWB"):
+        return None
+    return _two_stage_probe(cpu, 0x00, 0b0110, shareability=0, fwb=True)  # Device forced to Write-Back
+
+
+def _probe_d24(cpu: str, identity: Identity) -> Case | None:
+    # A 1 GiB block with bit 29 set, output size 32 bits... so bit 37 would be too large if it counted: 512 GiB block.
+    if not FeatureGuesses(identity).lpa2(GRANULE_4K, stage=1):
+        return None
+    tcr = 1 << 31 | 1 << 23 | 1 << 32 | 16
+    return _el2(cpu, {_ROOT: 1 << 37 | _AF | _LEAF}, va=0x1000, tcr=tcr)
+
+
+def _probe_d25(cpu: str, identity: Identity) -> Case | None:
+    if not FeatureGuesses(identity).lpa2(GRANULE_4K, stage=1):
+        return None
+    # 33 bits of address in 4K granules: 8 entries, 64 bytes; 32 bits: 4 entries, 32 bytes. TTBR bit 5 is A[51].
+    tcr = 1 << 31 | 1 << 23 | 1 << 32 | 5 << 16 | 32
+    case = _el2(cpu, {_ROOT + 8: _GIB | _AF | _LEAF}, va=_GIB, tcr=tcr)
+    return _with(case, "TTBR0_EL2", _ROOT | 1 << 5)
+
+
 def _probe_d11(cpu: str, identity: Identity) -> Case | None:
     return _el2(cpu, {_ROOT + 16: 3 << 8 | _AF | _LEAF}, tcr=_TCR_EL2_39 | 3 << 14)
 
@@ -476,12 +727,26 @@ DEVIATIONS: tuple[Deviation, ...] = (
         rewrite=_dirty_state_off,
     ),
     Deviation(
+        "D25",
+        "with 52-bit addresses, TTBR bits [5:3] also count as address bits of a first table smaller than 64 bytes",
+        "Q get_phys_addr_lpae(), descaddr &= ~indexmask; A AArch64.S1TTBaseAddress: at least 64-byte alignment",
+        _probe_d25,
+        rewrite=_small_first_table,
+    ),
+    Deviation(
         "D2",
         "address bits [51:48] or [51:50] of descriptors and TTBRs are ignored unless the output size exceeds 48 bits;"
         " they are part of the address, and then too large",
         "Q get_phys_addr_lpae(), outputsize > 48; A AArch64.LeafBase, NextTableBase, S1TTBaseAddress",
         _probe_d2,
         rewrite=_without_high_address_bits,
+    ),
+    Deviation(
+        "D24",
+        "the RES0 address bits of a block below its size are held against the output size",
+        "Q get_phys_addr_lpae(), descaddr >> outputsize before page_size is known; A AArch64.LeafBase, OAOutOfRange",
+        _probe_d24,
+        rewrite=_low_bits_of_block,
     ),
     Deviation(
         "D9",
@@ -526,6 +791,43 @@ DEVIATIONS: tuple[Deviation, ...] = (
         _probe_d18,
         adjust=_ptw_without_stage2,
         kills=_ptw_at_minus_one,
+    ),
+    Deviation(
+        "D10",
+        "two stages, one of them Device: the Normal one's cacheability is taken for a Device type",
+        "Q combined_attrs_nofwb(); A S2CombineS1MemAttrs: Device of the stricter type",
+        _probe_d10,
+        adjust=_device_with_normal,
+    ),
+    Deviation(
+        "D20",
+        "HCR_EL2.FWB = 1 and stage 2 Device: a stricter stage 1 Device type is lost",
+        "Q combined_attrs_fwb(), case 0 ... 3; A AArch64.S2ApplyFWBMemAttrs, S2CombineS1Device",
+        _probe_d20,
+        adjust=_forced_device,
+    ),
+    Deviation(
+        "D21",
+        "HCR_EL2.FWB = 1 and MemAttr[3] = 1, which is RES0: Device-nGnRnE",
+        "Q combined_attrs_fwb(), default; Arm ARM D8.6.5: reserved, no effect in our walk",
+        _probe_d21,
+        adjust=_reserved_forced,
+        choice=True,
+    ),
+    Deviation(
+        "D22",
+        "stage 2 Write-Through over stage 1 Write-Back transient loses the transient hint",
+        "Q combine_cacheattr_nibble(); A S2CombineS1AttrHints keeps stage 1's hints",
+        _probe_d22,
+        adjust=_transient_lost,
+    ),
+    Deviation(
+        "D23",
+        "two stages: stage 1's shareability is the descriptor's, also when its memory type would make it Outer",
+        "A AArch64.S1Translate: IMPLEMENTATION DEFINED which of the two goes into the combination; Q the descriptor's",
+        _probe_d23,
+        adjust=_descriptors_shareability,
+        choice=True,
     ),
 )
 """In the order in which they are applied: first what changes the question, then what changes the answer."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from kexecdbg.arm64.regimes import HCR_RW
 from kexecdbg.lab.oracle.cases import REGISTERS, Case
 
 StillDisagrees = Callable[[Case], bool]
 
 _KEEP = {"VBAR_EL1", "VBAR_EL2"}
+_KEEP_BITS = {"HCR_EL2": 1 << HCR_RW}  # without it EL1 is AArch32
 _ROUNDS = 4
 
 
@@ -68,7 +70,7 @@ def _fewer_bits(value: int, accepts: Callable[[int], bool]) -> int:
 
 def _fewer_bits_in_register(case: Case, name: str, still_disagrees: StillDisagrees) -> Case:
     def with_value(value: int) -> Case:
-        return replace(case, registers={**case.registers, name: value})
+        return replace(case, registers={**case.registers, name: value | _KEEP_BITS.get(name, 0)})
 
     return with_value(_fewer_bits(case.registers.get(name, 0), lambda value: still_disagrees(with_value(value))))
 
