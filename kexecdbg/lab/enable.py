@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
-from kexecdbg.arm64.geometry import GRANULE_4K, LAST_LEVEL, Granule
+from kexecdbg.arm64.geometry import GRANULE_4K, GRANULE_16K, LAST_LEVEL, Granule
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.lab.enable_values import MAIR, REGIME_VALUES, Use, leaf_attributes, tcr_value, textbook_sequence
 from kexecdbg.lab.guest import GuestProgram, build_program
@@ -97,7 +97,7 @@ class EnableCase:
 
     Attributes:
         regime: the regime whose MMU is switched on; the code runs at its exception level.
-        model: QEMU's CPU model; ``None`` for ``cortex-a57``, or ``max`` where that lacks something.
+        model: QEMU's CPU model; ``None`` for ``cortex-a57``, or another where that lacks something.
         granule: of the tables.
         input_bits: size of the address range, 64 - T0SZ.
         wide: tables with 52-bit addresses: FEAT_LPA2, or FEAT_LPA with 64K.
@@ -126,8 +126,10 @@ class EnableCase:
         """QEMU's CPU model."""
         if self.model is not None:
             return self.model
-        # Cortex-A57 has neither 16K pages nor VHE nor 52-bit addresses.
-        return "max" if self.wide or self.regime is Regime.EL2_0 or self.granule.name == "16K" else "cortex-a57"
+        if self.wide:
+            return "max"
+        # Cortex-A57 has neither 16K pages nor VHE; Neoverse N1 has both, and 48-bit addresses only.
+        return "neoverse-n1" if self.regime is Regime.EL2_0 or self.granule is GRANULE_16K else "cortex-a57"
 
     def build(self) -> LabGuest:
         """Lay the guest out.

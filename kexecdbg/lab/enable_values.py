@@ -21,7 +21,7 @@ _WRITE_BACK = 1
 _EPD1 = 1 << 23
 _NARROW_RES1 = 1 << 31 | 1 << 23
 _SCTLR_M_C_I = 1 << 0 | 1 << 2 | 1 << 12
-_PA_SIZE = {"cortex-a57": 4, "max": 5}
+_PA_SIZE = {"cortex-a57": 4, "neoverse-n1": 5, "max": 5}
 """TCR_ELx.PS by CPU model: ID_AA64MMFR0_EL1.PARange, at most 48 bits."""
 _PA_SIZE_52_BITS = 6
 

@@ -100,7 +100,7 @@ enabled:
 	ldr	x7, [x0]				// the text
 1:	ldrb	w9, [x7], #1
 	cbz	w9, 2f
-	str	w9, [x6]
+	strb	w9, [x6]
 	b	1b
 2:	ldp	x29, x30, [sp], #16
 parked:
