@@ -80,9 +80,7 @@ def _with(case: Case, name: str, value: int) -> Case:
 
 
 def _illegal_block(case: Case, prediction: Prediction) -> bool:
-    return any(
-        walk.fault is not None and walk.fault.cause.kind is CauseKind.ILLEGAL_BLOCK for walk in prediction.walks
-    )
+    return any(walk.fault is not None and walk.fault.cause.kind is CauseKind.ILLEGAL_BLOCK for walk in prediction.walks)
 
 
 def _nothing_after_illegal_block(case: Case, identity: Identity, prediction: Prediction) -> Observation:
@@ -173,15 +171,23 @@ def _stage2_limited_by_ps(case: Case, identity: Identity, prediction: Prediction
 
 def _without_tge(case: Case, identity: Identity, prediction: Prediction) -> Case:
     hcr = case.registers.get("HCR_EL2", 0)
-    if case.regime is not Regime.EL1_0 or not bit(hcr, HCR_TGE) or case.operation.is_fetch or effective_e2h(machine_registers(case, identity)):
+    if (
+        case.regime is not Regime.EL1_0
+        or not bit(hcr, HCR_TGE)
+        or case.operation.is_fetch
+        or effective_e2h(machine_registers(case, identity))
+    ):
         return case
     return _with(case, "HCR_EL2", hcr & ~(1 << HCR_TGE))
 
 
 def _fetch_under_tge(case: Case, prediction: Prediction) -> bool:
     hcr = case.registers.get("HCR_EL2", 0)
-    return case.operation is Operation.FETCH_EL0 and case.regime is Regime.EL1_0 and bool(bit(hcr, HCR_TGE)) and bool(
-        case.registers.get("SCTLR_EL1", 0) & 1
+    return (
+        case.operation is Operation.FETCH_EL0
+        and case.regime is Regime.EL1_0
+        and bool(bit(hcr, HCR_TGE))
+        and bool(case.registers.get("SCTLR_EL1", 0) & 1)
     )
 
 
@@ -238,9 +244,7 @@ def _smallest_granule(case: Case, identity: Identity, prediction: Prediction) ->
     guesses = FeatureGuesses(identity)
     registers = dict(case.registers)
     facts = case.regime.facts
-    for fields, codes, four in zip(
-        facts.tcr_layout.ranges, (TG0_GRANULES, TG1_GRANULES), (0, 2), strict=False
-    ):
+    for fields, codes, four in zip(facts.tcr_layout.ranges, (TG0_GRANULES, TG1_GRANULES), (0, 2), strict=False):
         granule = codes.get(bits(registers[facts.tcr], *fields.tg))
         if granule is None or not guesses.granule(granule, stage=1):
             registers[facts.tcr] = registers[facts.tcr] & ~(3 << fields.tg[1]) | four << fields.tg[1]
@@ -352,10 +356,82 @@ def _descriptors_shareability(case: Case, identity: Identity, prediction: Predic
     attributes = prediction.observation.get("ATTR")
     if parts is None or "SH" not in prediction.observation or not isinstance(attributes, int):
         return prediction.observation
-    if attributes >> 4 == 0 or attributes == 0x44:
+    if attributes >> 4 == 0 or attributes in (0x40, 0x44):
         return prediction.observation
     combined = next((value for value in (2, 3) if value in parts.shareability), 0)
     return {**prediction.observation, "SH": combined}
+
+
+_NOT_WB = (0b00, 0b10)
+
+
+def _combined_nibble(first: int, second: int) -> int:
+    """combine_cacheattr_nibble()"""
+    if 4 in (first, second):
+        return 4
+    if first >> 2 in _NOT_WB or second >> 2 != 0b10:
+        return first
+    return 0b1000 | first & 3
+
+
+def _xs_aside(byte: int) -> int:
+    return {0x40: 0x44, 0xA0: 0xAA}.get(byte, byte if byte >> 4 else byte & 0xC)
+
+
+def _xs_not_modelled(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    """What QEMU makes of the attribute bytes, where it differs in nothing but XS."""
+    parts = _two_stages(case, identity, prediction)
+    ours = prediction.observation.get("ATTR")
+    if parts is None or not isinstance(ours, int):
+        return prediction.observation
+    if parts.fwb:
+        theirs = parts.byte if parts.mem_attr == 7 or (parts.mem_attr == 5 and not parts.byte >> 4) else _xs_aside(ours)
+    elif parts.byte >> 4 and parts.mem_attr >> 2:
+        high, low = parts.mem_attr >> 2, parts.mem_attr & 3
+        if parts.non_cacheable:
+            high = low = 1
+        halves = [half << 2 | (0 if half == 1 else 3) for half in (high, low)]
+        theirs = _combined_nibble(parts.byte >> 4, halves[0]) << 4 | _combined_nibble(parts.byte & 0xF, halves[1])
+    else:
+        theirs = _xs_aside(ours)
+    if theirs == ours or _xs_aside(theirs) != _xs_aside(ours):
+        return prediction.observation
+    return {**prediction.observation, "ATTR": theirs}
+
+
+def _cd_without_effect(case: Case, identity: Identity, prediction: Prediction) -> Case:
+    hcr = case.registers.get("HCR_EL2", 0)
+    if not bit(hcr, HCR_FWB) or not FeatureGuesses(identity).has("FEAT_S2FWB"):
+        return case
+    return _with(case, "HCR_EL2", hcr & ~(1 << HCR_CD))
+
+
+def _level_0_of_ptw(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    _, fault = prediction.decisive
+    found = dict(prediction.observation)
+    by_device = fault is not None and fault.cause.kind is CauseKind.STAGE2_DEVICE_WALK
+    if not by_device and _ptw_without_stage2(case, identity, prediction) != prediction.observation:
+        return prediction.observation
+    if found.get("S") == 1 and found.get("PTW") == 1 and (by_device or _ptw_counts(case)):
+        status = found.get("FST")
+        if isinstance(status, int) and status >> 2 == 3:
+            found["FST"] = 0x0C
+    elif by_device and isinstance(found.get("ESR"), int):
+        found["ESR"] = int(str(found["ESR"])) & ~3
+    return found
+
+
+def _ipa_beyond_physical_size(case: Case, prediction: Prediction) -> bool:
+    """A stage 2 T0SZ that QEMU takes, and the architecture does not because of PARange."""
+    t0sz = case.registers.get("VTCR_EL2", 0) & 0x3F
+    return (
+        case.regime is Regime.EL1_0
+        and 16 <= t0sz < 24
+        and any(
+            walk.fault is not None and walk.fault.stage == 2 and walk.fault.cause.kind is CauseKind.TXSZ_OUT_OF_RANGE
+            for walk in prediction.walks
+        )
+    )
 
 
 def _table_format_of(case: Case, identity: Identity, stage: int) -> tuple[TableFormat, int, int]:
@@ -585,9 +661,7 @@ def _probe_d7(cpu: str, identity: Identity) -> Case | None:
     vtcr = 1 << 31 | 5 << 16 | 1 << 6 | 25
     memory = {_SECOND_ROOT + 8: _GIB | _AF | 0x3C | _LEAF}
     on, tcr = 0x30D0_0801 | 1 << SCTLR_C, 1 << 59 | 5 << 32 | 12
-    return _el1(
-        cpu, memory, Operation.S1E1R, 0x1000, HCR_EL2=1 << 31 | 1, SCTLR_EL1=on, TCR_EL1=tcr, VTCR_EL2=vtcr
-    )
+    return _el1(cpu, memory, Operation.S1E1R, 0x1000, HCR_EL2=1 << 31 | 1, SCTLR_EL1=on, TCR_EL1=tcr, VTCR_EL2=vtcr)
 
 
 def _probe_d8(cpu: str, identity: Identity) -> Case | None:
@@ -643,6 +717,35 @@ def _probe_d23(cpu: str, identity: Identity) -> Case | None:
     if not FeatureGuesses(identity).has("FEAT_S2FWB"):
         return None
     return _two_stage_probe(cpu, 0x00, 0b0110, shareability=0, fwb=True)  # Device forced to Write-Back
+
+
+def _probe_d26(cpu: str, identity: Identity) -> Case | None:
+    # Both stages start at level 1, and so does the fault.
+    memory = {_SECOND_ROOT + 8: _GIB | _AF | 0xC0 | _LEAF}
+    registers = {"HCR_EL2": 1 << 31 | 1 | 1 << HCR_PTW, "SCTLR_EL1": 0x30D0_0801 | 1 << SCTLR_C}
+    return _el1(cpu, memory, Operation.S1E1R, 0x1000, **registers, TCR_EL1=5 << 32 | 25, VTCR_EL2=_IDENTITY_VTCR)
+
+
+def _probe_d27(cpu: str, identity: Identity) -> Case | None:
+    if not FeatureGuesses(identity).has("FEAT_XS"):
+        return None
+    return _two_stage_probe(cpu, 0xFF, 0b0101)  # Write-Back, so XS = 0, under Non-cacheable
+
+
+def _probe_d28(cpu: str, identity: Identity) -> Case | None:
+    if FeatureGuesses(identity).physical_bits() >= 48:
+        return None
+    vtcr = 1 << 31 | 5 << 16 | 2 << 6 | 16
+    memory = {_SECOND_ROOT: _NEXT | 3, _NEXT: _AF | 0xFC | _LEAF}
+    return _el1(cpu, memory, Operation.S12E1R, 0x1000, HCR_EL2=1 << 31 | 1, VTCR_EL2=vtcr)
+
+
+def _probe_d29(cpu: str, identity: Identity) -> Case | None:
+    case = _probe_d21(cpu, identity)
+    if case is None:
+        return None
+    plain = _two_stage_probe(cpu, 0xFF, 0b0110, fwb=True)
+    return _with(plain, "HCR_EL2", plain.registers["HCR_EL2"] | 1 << HCR_CD)
 
 
 def _probe_d24(cpu: str, identity: Identity) -> Case | None:
@@ -756,6 +859,21 @@ DEVIATIONS: tuple[Deviation, ...] = (
         rewrite=_cacheable,
     ),
     Deviation(
+        "D28",
+        "stage 2 T0SZ from 16 on is taken on a CPU with a smaller physical address size, where the smallest is"
+        " 64 - PARange; such a case is not asked",
+        "Q aa64_va_parameters() since 8.0: the least T0SZ of stage 2 is stage 1's; A AArch64.S2MinTxSZ",
+        _probe_d28,
+        kills=_ipa_beyond_physical_size,
+    ),
+    Deviation(
+        "D29",
+        "HCR_EL2.CD has no effect together with FWB; it makes all Normal memory Non-cacheable",
+        "Q combined_attrs_fwb() is not given it; A AArch64.S2Translate, S2DCacheEnabled",
+        _probe_d29,
+        rewrite=_cd_without_effect,
+    ),
+    Deviation(
         "D1",
         "a block descriptor is accepted at every level above 3; a Translation fault where the granule allows none",
         "fixed by QEMU commit 'target/arm: Implement lpae_block_desc_valid' of August 2023; A AArch64.BlockDescSupported",
@@ -793,6 +911,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         kills=_ptw_at_minus_one,
     ),
     Deviation(
+        "D26",
+        "HCR_EL2.PTW: the Permission fault of a table in Device memory says level 0; it has the stage 2 leaf's level",
+        "Q S1_ptw_translate() since the fix of D4 leaves fi->level alone; A AArch64.S2Translate",
+        _probe_d26,
+        adjust=_level_0_of_ptw,
+    ),
+    Deviation(
         "D10",
         "two stages, one of them Device: the Normal one's cacheability is taken for a Device type",
         "Q combined_attrs_nofwb(); A S2CombineS1MemAttrs: Device of the stricter type",
@@ -828,6 +953,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         _probe_d23,
         adjust=_descriptors_shareability,
         choice=True,
+    ),
+    Deviation(
+        "D27",
+        "two stages: the XS attribute is lost or kept with the byte; stage 1's XS goes with what stage 2 makes of it",
+        "Q combine_cacheattrs(), a TODO; A S2CombineS1MemAttrs, EncodePARAttrs",
+        _probe_d27,
+        adjust=_xs_not_modelled,
     ),
 )
 """In the order in which they are applied: first what changes the question, then what changes the answer."""

@@ -367,9 +367,7 @@ def _target(draft: Draft, second: _SecondStage | None, limit: int) -> int:
     return ipa
 
 
-def _map_vectors(
-    draft: Draft, stage1: Stage1, tables: SparseTables, second: _SecondStage | None, limit: int
-) -> None:
+def _map_vectors(draft: Draft, stage1: Stage1, tables: SparseTables, second: _SecondStage | None, limit: int) -> None:
     """Map the vectors of the regime somewhere in the same range, executable and not writable."""
     rng, table = draft.rng, stage1.table
     el = stage1.regime.facts.el

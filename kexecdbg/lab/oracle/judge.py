@@ -79,9 +79,7 @@ class Judge:
             touched = []
         return Expectation(first, observation, tuple(dict.fromkeys(touched)), askable)
 
-    def differences(
-        self, case: Case, expectation: Expectation, answer: Answer
-    ) -> dict[str, tuple[object, object]]:
+    def differences(self, case: Case, expectation: Expectation, answer: Answer) -> dict[str, tuple[object, object]]:
         """The facts that differ."""
         return differences(expectation.observation, observed(case, answer))
 

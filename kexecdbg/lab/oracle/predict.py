@@ -37,6 +37,7 @@ _SLOT_SAME_SPX, _SLOT_LOWER = 4, 8
 _SLOT_SIZE = 0x80
 _VECTORS = {1: EL1_VECTORS, 2: EL2_VECTORS}
 _UNCOMPARED_ESR = _ESR_EA  # ESR.EA, the external abort's type, is IMPLEMENTATION DEFINED
+_BYTE_WITHOUT_XS = {0x44: 0x40, 0xAA: 0xA0}
 _EXTERNAL = frozenset({FaultKind.EXTERNAL_ON_WALK, FaultKind.UNKNOWN})
 
 
@@ -145,11 +146,10 @@ def par_attributes(memory_type: MemoryType, registers: RegisterValues) -> int | 
     assert memory_type.inner is not None and memory_type.outer is not None
     if memory_type.tagged:
         return 0xF0 if has_feature(registers, "FEAT_MTE2") else None
-    inner, outer = _half(memory_type.inner), _half(memory_type.outer)
-    if not memory_type.xs and CachePolicy.WRITE_BACK not in (memory_type.inner.policy, memory_type.outer.policy):
-        # 0x40 and 0xa0 need FEAT_XS as well
-        return outer << 4 if has_feature(registers, "FEAT_XS") else None
-    return outer << 4 | inner
+    byte = _half(memory_type.outer) << 4 | _half(memory_type.inner)
+    if not memory_type.xs and byte in _BYTE_WITHOUT_XS:
+        return _BYTE_WITHOUT_XS[byte] if has_feature(registers, "FEAT_XS") else None
+    return byte
 
 
 def _half(half: Cacheability) -> int:

@@ -160,7 +160,5 @@ def encode_address(table: TableFormat, address: int) -> int:
 def leaf_levels(table: TableFormat) -> list[int]:
     """The levels at which a leaf is legal."""
     return [
-        level
-        for level in range(table.start_level, LAST_LEVEL + 1)
-        if level == LAST_LEVEL or table.block_allowed(level)
+        level for level in range(table.start_level, LAST_LEVEL + 1) if level == LAST_LEVEL or table.block_allowed(level)
     ]
