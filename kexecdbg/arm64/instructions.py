@@ -18,6 +18,8 @@ from kexecdbg.arm64.registers import by_encoding
 from kexecdbg.errors import MemoryUnreadableError
 
 INSTRUCTION_SIZE = 4
+UNDECODED = ".inst"
+"""How the text of an instruction begins that no decoder knows."""
 
 
 class Flow(enum.Enum):
@@ -94,7 +96,7 @@ def decode_instruction(word: int, address: int) -> Instruction:
     move = _system_move(word)
     decoded = next(iter(_disassembler().disasm(word.to_bytes(4, "little"), address, 1)), None)
     if decoded is None:
-        return Instruction(address, word, f".inst {word:#010x}", _flow_of_unknown(word), None, move)
+        return Instruction(address, word, f"{UNDECODED} {word:#010x}", _flow_of_unknown(word), None, move)
     text = f"{decoded.mnemonic} {decoded.op_str}".strip()
     flow, target = _flow(decoded)
     return Instruction(address, word, text, flow, target, move)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kexecdbg.arm64.bits import bit
+from kexecdbg.arm64.evaluation import Evaluation, Step, Stop, StopReason
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction, decode_instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
@@ -15,7 +16,9 @@ from kexecdbg.arm64.ranges import ScanLimits, TableScan
 from kexecdbg.arm64.regimes import SCTLR_EE, Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.arm64.scan import scan
 from kexecdbg.arm64.walk import Walk, walk
-from kexecdbg.checks.enable_site import pending_write
+from kexecdbg.checks.enable_site import PendingWrite, pending_write
+from kexecdbg.checks.evaluated_code import Approach, aftermath, approach
+from kexecdbg.checks.touches import Touch, TouchKind, touches_of
 from kexecdbg.errors import MemoryUnreadableError, UsageError
 from kexecdbg.machine.memory_map import MemoryMap, memory_map_of
 from kexecdbg.machine.state import CpuState
@@ -49,11 +52,12 @@ class Situation:
     """The state before and after the write at ``site``, and memory.
 
     Attributes:
-        before: the state now.
+        before: the state at the write: now, or as the code that leads there will have made it.
         after: the state once the write has been made.
-        memory: physical memory.
-        site: address of the write (the PC now), or of the next instruction when the write is only assumed.
+        memory: physical memory at that time.
+        site: address of the write, or of the next instruction when the write is only assumed.
         next_pc: first address that is fetched after the write.
+        approach: the instructions from the PC to the write; none when the PC is there.
     """
 
     before: CpuState
@@ -61,6 +65,7 @@ class Situation:
     memory: PhysicalMemory
     site: int
     next_pc: int
+    approach: tuple[Step, ...] = ()
 
     @cached_property
     def el(self) -> int:
@@ -98,6 +103,26 @@ class Situation:
     def vector_fault(self) -> Fault | None:
         """The fault of a fetch from the exception vector."""
         return self.vector_fetch.fault_for(Access.FETCH)
+
+    @cached_property
+    def aftermath(self) -> Evaluation:
+        """What the code does after the write, as if no access faulted, as far as that can be told.
+
+        Empty when the next fetch does not lead to the code that runs now.
+        """
+        if self.fetch_fault is None and not self.finds_intended_code(self.fetch):
+            return Evaluation((), Stop(StopReason.UNREADABLE, self.next_pc))
+        return aftermath(self.before, self.after, self.memory, self.next_pc)
+
+    @cached_property
+    def touches(self) -> tuple[Touch, ...]:
+        """What the code touches after the write, in execution order; the vector, last, only if it faults.
+
+        Every one is certain as long as no earlier one faults.
+        """
+        vbar = self.after.get(self.regime.facts.vbar)
+        vector = () if vbar is None else (Touch(TouchKind.VECTOR, self.vector, INSTRUCTION_SIZE, Access.FETCH),)
+        return (*touches_of(self.aftermath.steps), *vector)
 
     @cached_property
     def memory_map(self) -> MemoryMap | None:
@@ -166,13 +191,13 @@ def instruction_at(state: CpuState, memory: PhysicalMemory, va: int) -> Instruct
 
 
 def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:
-    """The situation around the PC of ``state``.
+    """The switch that ``state`` is at, or that the code from its PC on leads to.
 
-    Either the instruction at the PC is an ``msr`` to an SCTLR_ELx that sets M, or the user assumed an SCTLR_ELx with M
-    set: then the write counts as made and the PC is the next fetch.
+    The instruction at the PC is an ``msr`` to an SCTLR_ELx that sets M; or one is ahead, and the code up to it can be
+    evaluated; or the user assumed an SCTLR_ELx with M set: then the write counts as made and the PC is the next fetch.
 
     Raises:
-        UsageError: neither is the case; the message says what to type.
+        UsageError: none of these is the case; the message says how far the code could be followed and what to type.
         RegisterUnknownError, MemoryUnreadableError: the PC or its instruction is not known.
     """
     pc = state.require("PC", "which instruction comes next")
@@ -187,11 +212,29 @@ def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:
     instruction = instruction_at(state, memory, pc)
     write = pending_write(instruction, state)
     if write is not None and write.enables_mmu:
-        after = state.with_values({write.register: write.value})
-        return Situation(state, after, memory, site=pc, next_pc=pc + INSTRUCTION_SIZE)
-    hint = (
-        "the MMU is already on; kexec-why explains a CPU that is stuck"
-        if mmu_enabled(regime, state)
-        else f"run kexec-step to get there, or give --assume {regime.facts.sctlr}=VALUE"
+        return _at_write(state, memory, write, ())
+    found = approach(state, memory)
+    if found.reached:
+        ahead = pending_write(instruction_at(found.state, found.memory, found.evaluation.stop.address), found.state)
+        assert ahead is not None
+        return _at_write(found.state, found.memory, ahead, found.evaluation.steps)
+    raise UsageError(_not_found(state, regime, instruction, found))
+
+
+def _at_write(state: CpuState, memory: PhysicalMemory, write: PendingWrite, steps: tuple[Step, ...]) -> Situation:
+    site = state.require("PC", "which instruction comes next")
+    after = state.with_values({write.register: write.value})
+    return Situation(state, after, memory, site, site + INSTRUCTION_SIZE, steps)
+
+
+def _not_found(state: CpuState, regime: Regime, instruction: Instruction, found: Approach) -> str:
+    if mmu_enabled(regime, state):
+        hint = "the MMU is already on; kexec-why explains a CPU that is stuck"
+    else:
+        hint = f"run kexec-step to get there, or give --assume {regime.facts.sctlr}=VALUE"
+    followed = f"followed to {found.evaluation.stop.text}" if found.evaluation.steps else ""
+    return "; ".join(
+        part
+        for part in (f"{instruction.address:#x}: {instruction.text} does not switch the MMU on", followed, hint)
+        if part
     )
-    raise UsageError(f"{pc:#x}: {instruction.text} does not switch the MMU on; {hint}")

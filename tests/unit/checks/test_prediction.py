@@ -124,7 +124,9 @@ def test_an_unknown_operand_is_no_known_write() -> None:
 
 def test_away_from_the_switch_the_message_says_what_to_type() -> None:
     moment = Moment(registers={"PC": NEXT})
-    with pytest.raises(UsageError, match=f"{NEXT:#x}: nop does not switch the MMU on; run kexec-step to get there"):
+    end = CODE + 0x1000
+    message = f"{NEXT:#x}: nop does not switch the MMU on; followed to {end:#x}: code that cannot be read; run kexec-step"
+    with pytest.raises(UsageError, match=message):
         moment.situation()
     with pytest.raises(UsageError, match="the MMU is already on"):
         Moment(registers={"PC": NEXT, "SCTLR_EL2": SCTLR}).situation()
