@@ -1,18 +1,17 @@
 """The kexec page list: ``kimage->head`` and the pages it leads to.
 
 Format: Linux include/linux/kexec.h (IND_* flags) and kernel/kexec_core.c, kimage_add_entry(). An entry is 8 bytes: a
-page-aligned physical address, with one of four flags in the low bits.
+page-aligned physical address, with one of four flags in the low bits. :mod:`kexecdbg.kexec.list_reader` reads a list.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 PAGE_SIZE = 4096
 ENTRY_SIZE = 8
-_FLAGS_MASK = PAGE_SIZE - 1
 
 
 class EntryKind(enum.IntFlag):
@@ -28,6 +27,9 @@ class EntryKind(enum.IntFlag):
     """Copy this page to the running destination."""
 
 
+ALL_FLAGS = EntryKind.DESTINATION | EntryKind.INDIRECTION | EntryKind.DONE | EntryKind.SOURCE
+
+
 @dataclass(frozen=True)
 class PageCopy:
     """One page the relocation copies: physical addresses of source and destination."""
@@ -41,12 +43,8 @@ def entry(kind: EntryKind, address: int = 0) -> int:
     return address | kind
 
 
-def build_page_list(copies: Iterable[PageCopy], allocate_page: Callable[[], int]) -> tuple[int, dict[int, bytes]]:
-    """A page list that makes ``copies`` in their order, as kimage_add_entry() would build it.
-
-    ``allocate_page`` gives the physical address of a fresh page for list entries.
-    Returns the head entry, and the list pages' contents by physical address.
-    """
+def list_entries(copies: Iterable[PageCopy]) -> list[int]:
+    """The entries that make ``copies`` in their order, DONE included, without the links from page to page."""
     entries: list[int] = []
     expected = None
     for copy in copies:
@@ -54,7 +52,15 @@ def build_page_list(copies: Iterable[PageCopy], allocate_page: Callable[[], int]
             entries.append(entry(EntryKind.DESTINATION, copy.destination))
         entries.append(entry(EntryKind.SOURCE, copy.source))
         expected = copy.destination + PAGE_SIZE
-    entries.append(entry(EntryKind.DONE))
+    return [*entries, entry(EntryKind.DONE)]
+
+
+def place_entries(entries: list[int], allocate_page: Callable[[], int]) -> tuple[int, dict[int, bytes]]:
+    """``entries`` in list pages, as kimage_add_entry() would fill them.
+
+    ``allocate_page`` gives the physical address of a fresh page for list entries.
+    Returns the head entry, and the list pages' contents by physical address.
+    """
     usable = PAGE_SIZE // ENTRY_SIZE - 1
     chunks = [entries[start : start + usable] for start in range(0, len(entries), usable)]
     addresses = [allocate_page() for _ in chunks]
@@ -66,21 +72,6 @@ def build_page_list(copies: Iterable[PageCopy], allocate_page: Callable[[], int]
     return entry(EntryKind.INDIRECTION, addresses[0]), pages
 
 
-def iterate_copies(head: int, read: Callable[[int, int], bytes]) -> Iterator[PageCopy]:
-    """The page copies that the list starting with entry ``head`` asks for, in order.
-
-    ``read`` reads physical memory and raises MemoryUnreadableError where there is none. A list that loops is the
-    caller's to bound.
-    """
-    current, next_entry, destination = head, 0, 0
-    while not current & EntryKind.DONE:
-        address = current & ~_FLAGS_MASK
-        if current & EntryKind.SOURCE:
-            yield PageCopy(address, destination)
-            destination += PAGE_SIZE
-        elif current & EntryKind.INDIRECTION:
-            next_entry = address
-        elif current & EntryKind.DESTINATION:
-            destination = address
-        current = int.from_bytes(read(next_entry, ENTRY_SIZE), "little")
-        next_entry += ENTRY_SIZE
+def build_page_list(copies: Iterable[PageCopy], allocate_page: Callable[[], int]) -> tuple[int, dict[int, bytes]]:
+    """A page list that makes ``copies`` in their order; see :func:`place_entries`."""
+    return place_entries(list_entries(copies), allocate_page)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kexecdbg.kexec.page_list import PAGE_SIZE, PageCopy, build_page_list
-from kexecdbg.kexec.reloc_arg import KernRelocArg
+from kexecdbg.kexec.reloc_arg import RFC_V2
 from kexecdbg.lab.guest import GuestProgram, build_program
 from kexecdbg.lab.image import RamImage
 from kexecdbg.lab.recipe import LabGuest
@@ -115,8 +115,8 @@ def _build(case: RelocationCase) -> RelocationGuest:
     tables = _build_trans_table(case, copies, list(list_contents))
     for address, data in tables.pages().items():
         image.place(address, data)
-    argument = KernRelocArg(head, NEW_KERNEL, DEVICE_TREE, 0, 0, 0, tables.root)
-    image.place(ARGUMENT, argument.pack())
+    argument = {"head": head, "entry_addr": NEW_KERNEL, "kern_arg0": DEVICE_TREE, "trans_table": tables.root}
+    image.place(ARGUMENT, RFC_V2.pack(argument))
     _set_parameters(image, program, case)
     return RelocationGuest(case.cpu, "virtualization=on", image, program, VECTORS, None, ARRIVED, tuple(copies))
 

@@ -7,8 +7,9 @@ import struct
 import pytest
 
 from kexecdbg.errors import KexecdbgError
-from kexecdbg.kexec.page_list import iterate_copies
-from kexecdbg.kexec.reloc_arg import KernRelocArg
+from kexecdbg.kexec.argument import read_argument
+from kexecdbg.kexec.list_reader import read_page_list
+from kexecdbg.kexec.reloc_arg import RFC_V2
 from kexecdbg.lab.image import RamImage
 from kexecdbg.lab.relocation import (
     ARGUMENT,
@@ -106,10 +107,10 @@ def memory_of(guest: RelocationGuest) -> BytesMemory:
 
 def test_the_argument_leads_to_the_tables_and_the_list(guest: RelocationGuest) -> None:
     memory = memory_of(guest)
-    argument = KernRelocArg.unpack(memory.read(ARGUMENT, KernRelocArg.SIZE))
-    assert (argument.trans_table, argument.entry_addr, argument.kern_arg0) == (TRANS_TABLE, NEW_KERNEL, DEVICE_TREE)
-    copies = list(iterate_copies(argument.head, memory.read))
-    assert tuple(copies) == guest.copies
+    values = read_argument(memory, ARGUMENT, RFC_V2).values
+    assert (values["trans_table"], values["entry_addr"], values["kern_arg0"]) == (TRANS_TABLE, NEW_KERNEL, DEVICE_TREE)
+    copies = tuple(read_page_list(values["head"], memory).copies)
+    assert copies == guest.copies
     assert len(copies) == NEW_KERNEL_PAGES + 1
 
 
