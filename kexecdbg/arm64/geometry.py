@@ -123,6 +123,20 @@ class TableFormat:
             return address | ((descriptor >> 12) & 0xF) << 48
         return address
 
+    def reserved_bits(self, level: int, *, is_table: bool) -> int:
+        """The RES0 bits among the address bits of a descriptor, as a mask (Arm ARM D8.3.1, D8.3.2).
+
+        They are what an address leaves free that is aligned to more than 4 KiB, and bits [49:48] without DS. Bit 16
+        of a block is nT, and not among them.
+        """
+        lowest = self.granule.shift if is_table else self.shift(level)
+        reserved = mask(lowest) & ~mask(12)
+        if self.lpa:
+            reserved &= ~(0xF << 12)
+        if not is_table and level < LAST_LEVEL:
+            reserved &= ~(1 << 16)
+        return reserved if self.ds else reserved | 3 << 48
+
     def fits(self, address: int) -> bool:
         """Whether ``address`` lies within the output size."""
         return address >> self.output_bits == 0

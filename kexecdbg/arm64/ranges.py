@@ -20,6 +20,7 @@ class ProblemKind(Enum):
     TABLE_SIZE = "table beyond the output size"
     OUTPUT_SIZE = "output address beyond the output size"
     RESERVED = "reserved descriptor"
+    RESERVED_BITS = "reserved bits set"
     SHARED = "shared table"
     LIMIT = "scan limit"
     CONFIGURATION = "configuration"
@@ -127,7 +128,7 @@ class ScanProblem:
         address: physical address of the entry; 0 for the base register.
         descriptor: value of the entry.
         va: the first address that the entry maps.
-        target: the address it points to, where that matters.
+        target: the address it points to, where that matters; of reserved bits, those that are set.
     """
 
     kind: ProblemKind

@@ -324,9 +324,15 @@ def _problem(table: TableFormat, register: str, raw: RawProblem) -> ScanProblem:
         ProblemKind.TABLE_SIZE: f"points to a table at {raw.target:#x}, beyond the {table.output_bits}-bit output size",
         ProblemKind.OUTPUT_SIZE: f"maps {raw.va:#x} to {raw.target:#x}, beyond the {table.output_bits}-bit output size",
         ProblemKind.RESERVED: "is a reserved encoding, which translates like an invalid one",
+        ProblemKind.RESERVED_BITS: f"has bits {_bit_list(raw.target)} set, which are RES0",
         ProblemKind.SHARED: f"points to a table at {raw.target:#x} that is shared: {raw.detail}",
         ProblemKind.LIMIT: f"is where the scan stopped: {raw.detail}",
         ProblemKind.CONFIGURATION: raw.detail,
     }
     text = f"{where} {texts[raw.kind]}"
     return ScanProblem(raw.kind, text, raw.level, raw.address, raw.descriptor, raw.va, raw.target)
+
+
+def _bit_list(mask: int) -> str:
+    """``12``, ``49, 48``: the positions that are set, from the highest down."""
+    return ", ".join(str(position) for position in range(mask.bit_length() - 1, -1, -1) if bit(mask, position))

@@ -178,6 +178,8 @@ class TableCollector:
             is_leaf = ~has_table_bit if table.block_allowed(level) else np.zeros_like(has_table_bit)
         if not is_leaf.all():
             self._problems_of(ProblemKind.RESERVED, level, place, ~(is_table | is_leaf), np.zeros_like(found))
+        self._report_reserved_bits(level, place, is_leaf, is_table=False)
+        self._report_reserved_bits(level, place, is_table, is_table=True)
         if is_leaf.any():
             self._keep_leaves(tables, place if is_leaf.all() else place.select(is_leaf), level)
         return self._tables_below(tables, place.select(is_table), level)
@@ -282,6 +284,12 @@ class TableCollector:
         return tables.select(visit < MAX_VISITS_OF_ONE_TABLE)
 
     # Problems.
+
+    def _report_reserved_bits(self, level: int, place: _Entries, chosen: Flags, *, is_table: bool) -> None:
+        """Descriptors of one kind with RES0 bits set; ``target`` of the problem is those bits."""
+        found = place.descriptor & np.uint64(self._table.reserved_bits(level, is_table=is_table))
+        if found.any():
+            self._problems_of(ProblemKind.RESERVED_BITS, level, place, chosen & (found != 0), found)
 
     def _problems_of(self, kind: ProblemKind, level: int, place: _Entries, chosen: Flags, target: Words) -> None:
         if not chosen.any():
