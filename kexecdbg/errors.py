@@ -54,3 +54,7 @@ class MemoryUnreadableError(KexecdbgError):
 
 class ArchitectureError(KexecdbgError):
     """A configuration the architecture reserves, or one this tool does not decode (for instance D128)."""
+
+
+class TraceError(KexecdbgError):
+    """A trace file that cannot be written, or is foreign, of another version, or damaged where it matters."""

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "kexec": {"machine", "arm64"},
     "checks": {"kexec", "machine", "arm64"},
     "lab": {"checks", "kexec", "qemu", "machine", "arm64"},
-    "trace": {"machine", "arm64"},
+    "trace": {"lab", "checks", "kexec", "qemu", "machine", "arm64"},
     "session": {"lab", "qemu", "machine", "arm64"},
     "ui": {"session", "trace", "lab", "checks", "kexec", "qemu", "machine", "arm64"},
 }

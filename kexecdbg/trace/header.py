@@ -1,0 +1,113 @@
+"""What a trace says of itself: the machine that was recorded, and how."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kexecdbg.errors import TraceError
+from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind
+from kexecdbg.trace.frames import MAX_BLOCK, compress, decompress
+
+_MAX_REGISTERS = 4096
+_MAX_REGIONS = 65536
+_LENGTH_BYTES = 4
+
+
+@dataclass(frozen=True)
+class TraceHeader:
+    """The header of a trace.
+
+    Attributes:
+        engine: how it was recorded: ``stepping`` or ``log``.
+        registers: canonical names of the registers that are recorded, ``PC`` and ``PSTATE`` among them; steps refer to
+            them by their index.
+        cpu_model: what QEMU calls the CPU, ``cortex-a57``; empty when it could not be found out.
+        qemu_version: ``7.2.22``, with the distribution's addition; empty when it could not be found out.
+        command_line: QEMU's, as far as it could be found out.
+        build_id: of the symbol file, hexadecimal; empty without one.
+        regions: the machine's memory map.
+        target_description: the gdbstub's own description of the registers, XML text by file name (``target.xml``);
+            a replay serves it again, so that GDB sees the names and numbers of the recorded QEMU.
+        recorder: program and version that wrote the file.
+    """
+
+    engine: str
+    registers: tuple[str, ...]
+    cpu_model: str = ""
+    qemu_version: str = ""
+    command_line: tuple[str, ...] = ()
+    build_id: str = ""
+    regions: tuple[Region, ...] = ()
+    target_description: Mapping[str, str] = field(default_factory=dict)
+    recorder: str = ""
+
+    @property
+    def memory_map(self) -> MemoryMap | None:
+        """The machine's memory map, ``None`` when it was not recorded."""
+        return MemoryMap(self.regions) if self.regions else None
+
+    def pack(self) -> bytes:
+        """The payload of the header frame."""
+        document = asdict(self)
+        document["regions"] = [
+            [region.start, region.end, region.kind.value, region.name, region.backing_offset] for region in self.regions
+        ]
+        text = json.dumps(document, separators=(",", ":")).encode()
+        return len(text).to_bytes(_LENGTH_BYTES, "little") + compress(text)
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> TraceHeader:
+        """The header in ``payload``.
+
+        Raises:
+            TraceError: it is damaged, or not what a header looks like.
+        """
+        size = int.from_bytes(payload[:_LENGTH_BYTES], "little")
+        text = decompress(payload[_LENGTH_BYTES:], min(size, MAX_BLOCK), "the trace's header")
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise TraceError(f"the trace's header is not JSON: {error}") from error
+        return _from_document(document)
+
+
+def _from_document(document: Any) -> TraceHeader:
+    try:
+        header = TraceHeader(
+            engine=_text(document["engine"]),
+            registers=tuple(_text(name) for name in _bounded(document["registers"], _MAX_REGISTERS)),
+            cpu_model=_text(document["cpu_model"]),
+            qemu_version=_text(document["qemu_version"]),
+            command_line=tuple(_text(word) for word in document["command_line"]),
+            build_id=_text(document["build_id"]),
+            regions=tuple(_region(row) for row in _bounded(document["regions"], _MAX_REGIONS)),
+            target_description={_text(k): _text(v) for k, v in document["target_description"].items()},
+            recorder=_text(document["recorder"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TraceError(f"the trace's header is not what a header looks like: {error!r}") from error
+    if len(set(header.registers)) != len(header.registers) or not {"PC", "PSTATE"} <= set(header.registers):
+        raise TraceError("the trace's header names no PC or PSTATE, or a register twice")
+    return header
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    return value
+
+
+def _bounded(values: Any, limit: int) -> list[Any]:
+    if not isinstance(values, list) or len(values) > limit:
+        raise ValueError(f"not a list of at most {limit}")
+    return values
+
+
+def _region(row: Any) -> Region:
+    start, end, kind, name, backing_offset = row
+    if not 0 <= int(start) < int(end) <= 1 << 64:
+        raise ValueError(f"region {row!r}")
+    return Region(int(start), int(end), RegionKind(kind), _text(name), int(backing_offset))
