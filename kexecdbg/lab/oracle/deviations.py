@@ -345,7 +345,8 @@ def _transient_lost(case: Case, identity: Identity, prediction: Prediction) -> O
         return prediction.observation
     changed = attributes
     for shift, wanted in ((0, parts.mem_attr & 3), (4, parts.mem_attr >> 2)):
-        if wanted == 2 and (parts.byte >> shift & 0xC) == 4 and parts.byte >> shift & 3:
+        cacheable = attributes >> shift & 0xF != 4
+        if cacheable and wanted == 2 and (parts.byte >> shift & 0xC) == 4 and parts.byte >> shift & 3:
             changed |= 8 << shift
     return prediction.observation if changed == attributes else _with_attributes(prediction, changed)
 

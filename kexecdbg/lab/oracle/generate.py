@@ -225,12 +225,12 @@ class Generator:
             rng = random.Random(seed)
             space.rng = rng
             try:
-                return self._attempt(rng, space, seed)
+                return self.attempt(rng, space, seed)
             except (ConflictError, NotAskableError):
                 continue
         raise AssertionError(f"no case for {self.seed}/{number} in {_ATTEMPTS} attempts")
 
-    def _attempt(self, rng: random.Random, space: Space, seed: str) -> Question:
+    def attempt(self, rng: random.Random, space: Space, seed: str) -> Question:
         draft, granule = self._draft(rng, space)
         case = draft.case(self.cpu, seed)
         words = {**case.memory}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from kexecdbg.arm64.walk import walk
 from kexecdbg.errors import TargetError
 from kexecdbg.lab.oracle.ask import MachineDiedError, Oracle
 from kexecdbg.lab.oracle.cases import Answer, Case, NotAskableError
 from kexecdbg.lab.oracle.compare import differences, observed
 from kexecdbg.lab.oracle.deviations import DEVIATIONS, Deviation
-from kexecdbg.lab.oracle.predict import Observation, Prediction, WalkFunction, predict, walk
+from kexecdbg.lab.oracle.predict import Observation, Prediction, WalkFunction, predict
 
 _REWRITES = 6
 """How often a deviation may change one case: one descriptor at a time."""

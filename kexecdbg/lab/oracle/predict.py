@@ -123,13 +123,24 @@ def _translation(machine: _Machine) -> tuple[Observation, Fault | None]:
 def _par_success(result: Walk, registers: RegisterValues) -> Observation:
     assert result.pa is not None
     found: dict[str, object] = {"outcome": "PAR", "F": 0, "PA": result.pa >> 12 << 12}
-    if result.memory_type is not None:
+    if result.memory_type is not None and not _reserved_byte(result, registers):
         attributes = par_attributes(result.memory_type, registers)
         if attributes is not None:
             found["ATTR"] = attributes
             if result.shareability not in (None, Shareability.RESERVED):
                 found["SH"] = result.shareability.value if result.shareability else 0
     return found
+
+
+def _reserved_byte(result: Walk, registers: RegisterValues) -> bool:
+    """Whether the leaf selects a MAIR byte that this CPU lacks the feature for (Arm ARM, MAIR_EL1: UNPREDICTABLE)."""
+    if not result.levels:
+        return False
+    index = bits(result.levels[-1].descriptor or 0, 4, 2)
+    byte = bits(registers.get(result.regime.facts.mair) or 0, 8 * index + 7, 8 * index)
+    if byte == 0xF0:
+        return not has_feature(registers, "FEAT_MTE2")
+    return (byte in (0x40, 0xA0) or (byte >> 4 == 0 and byte & 3 == 1)) and not has_feature(registers, "FEAT_XS")
 
 
 def par_attributes(memory_type: MemoryType, registers: RegisterValues) -> int | None:

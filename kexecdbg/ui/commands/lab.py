@@ -14,6 +14,7 @@ from kexecdbg.errors import UsageError
 from kexecdbg.lab.scenario import Scenario
 from kexecdbg.lab.scenarios import all_scenarios, find_scenarios
 from kexecdbg.session.scenario import ScenarioResult, precision_and_recall, run_scenarios
+from kexecdbg.ui import oracle_text
 from kexecdbg.ui.style import Style, hanging, style_for
 
 SUMMARY = "List and run the built-in scenarios: machines built right or wrong, predicted against observed in QEMU."
@@ -21,15 +22,18 @@ SUMMARY = "List and run the built-in scenarios: machines built right or wrong, p
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``list``, or ``run`` with ids."""
-    parser.add_argument("action", choices=("list", "run"))
+    parser.add_argument("action", choices=("list", "run", "oracle"))
     parser.add_argument("ids", nargs="*", metavar="ID", help="scenarios to run; see `kexecdbg lab list`")
     parser.add_argument("--all", action="store_true", help="run every scenario")
     parser.add_argument("--jobs", type=int, metavar="N", help="run N at a time (default: as many as there are CPUs)")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    oracle_text.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit status 0 when every scenario agrees and every finding is one that was expected, else 1."""
+    if arguments.action == "oracle":
+        return oracle_text.run(arguments)
     style = style_for(sys.stdout)
     if arguments.action == "list":
         return _list(arguments, style)
