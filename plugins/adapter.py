@@ -20,6 +20,7 @@ from kexecdbg.arm64.bits import mask
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.registers import canonical_name
 from kexecdbg.errors import EnvironmentProblem, TargetError
+from kexecdbg.machine.device_registers import check_is_register
 from kexecdbg.machine.memory import SharedRamFile, WritablePhysicalMemory
 from kexecdbg.machine.memory_map import MemoryMap
 from kexecdbg.machine.state import CpuState
@@ -113,6 +114,15 @@ class StubMemory:
                     raise TargetError(f"the gdbstub answered {reply!r} to a read of physical {position:#x}")
                 data += bytes.fromhex(reply)
         return bytes(data)
+
+    def read_device_register(self, address: int, size: int) -> int:
+        """The device register at the physical address; MemoryUnreadableError where no device has one."""
+        check_is_register(self.memory_map, address, size)
+        with self._mode():
+            reply = _packet(f"m{address:x},{size:x}")
+        if len(reply) != 2 * size:
+            raise TargetError(f"the gdbstub answered {reply!r} to a read of the device register at {address:#x}")
+        return int.from_bytes(bytes.fromhex(reply), "little")
 
     def write(self, address: int, data: bytes) -> None:
         """Write RAM; MemoryUnreadableError for a hole or a device."""

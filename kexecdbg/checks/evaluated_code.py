@@ -20,6 +20,7 @@ from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
 from kexecdbg.arm64.regimes import current_el, mmu_enabled, regime_of
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.errors import RegisterUnknownError
+from kexecdbg.machine.device_registers import read_register_of
 from kexecdbg.machine.memory_map import MemoryMap, memory_map_of
 from kexecdbg.machine.state import CpuState
 
@@ -35,6 +36,11 @@ class _MappedTranslatedMemory(TranslatedMemory):
     def __init__(self, base: PhysicalMemory, memory_map: MemoryMap) -> None:
         super().__init__(base)
         self.memory_map = memory_map
+        self._machine = base
+
+    def read_device_register(self, address: int, size: int) -> int:
+        """As the machine's; the code's stores to devices are not followed."""
+        return read_register_of(self._machine, address, size)
 
 
 def _evaluated(memory: PhysicalMemory) -> TranslatedMemory:

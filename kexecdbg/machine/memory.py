@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from kexecdbg.errors import EnvironmentProblem, MemoryUnreadableError, TargetError
+from kexecdbg.machine.device_registers import read_register_of
 from kexecdbg.machine.memory_map import MemoryMap, RegionKind
 
 
@@ -81,6 +82,10 @@ class SharedRamFile:
             self._fallback.write(address, data)
             return
         self._map[offset : offset + len(data)] = data
+
+    def read_device_register(self, address: int, size: int) -> int:
+        """A device register, through the fallback; MemoryUnreadableError where that cannot read one."""
+        return read_register_of(self._fallback, address, size)
 
     def populated_ranges(self) -> Iterator[tuple[int, int]]:
         """The parts of the guest's RAM that the file has data for (lseek(2), SEEK_DATA), ascending.
