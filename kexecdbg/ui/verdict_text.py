@@ -18,7 +18,7 @@ def verdict_text(verdict: Verdict, style: Style) -> str:
     lines = [
         f"{_headline(verdict, style)}: the write at {situation.site:#x} switches the {situation.regime.value} MMU on"
     ]
-    lines += [_finding(finding, style) for finding in verdict.findings]
+    lines += [finding_text(finding, style) for finding in verdict.findings]
     lines.append(prediction_text(verdict.prediction, verdict, style))
     lines.append(_next(verdict))
     return "\n".join(lines)
@@ -32,7 +32,8 @@ def _headline(verdict: Verdict, style: Style) -> str:
     return style.warn("UNKNOWN")
 
 
-def _finding(finding: Finding, style: Style) -> str:
+def finding_text(finding: Finding, style: Style) -> str:
+    """A finding with the descriptor that decides it and its repair."""
     label = f"{finding.id} {finding.severity.value}"
     emphasise = {Severity.FATAL: style.bad, Severity.HAZARD: style.warn, Severity.NOTE: style.dim}[finding.severity]
     text = hanging(label, finding.text, _COLUMN)
