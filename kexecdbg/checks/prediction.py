@@ -5,29 +5,20 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from kexecdbg.arm64.faults import Fault, FaultKind
+from kexecdbg.arm64.evaluation import Step, SystemWrite
+from kexecdbg.arm64.evaluation.address_space import PAGE_SIZE
+from kexecdbg.arm64.faults import Access, Fault, FaultKind
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, decode_instruction
-from kexecdbg.arm64.syndromes import instruction_abort_esr
-from kexecdbg.arm64.walk import Walk
+from kexecdbg.arm64.regimes import regime_of
+from kexecdbg.arm64.walk import walk
+from kexecdbg.checks.exceptions import ExceptionRecord, data_abort, fetch_abort, stop_exception, undefined_instruction
 from kexecdbg.checks.situation import Situation
+from kexecdbg.checks.touches import Touch, touches_of
 from kexecdbg.errors import MemoryUnreadableError
 
-_ESR_UNKNOWN_REASON = 0x0200_0000
-"""ESR_ELx of an undefined instruction: EC 0, IL 1 (Arm ARM D24.2.40)."""
+__all__ = ["ExceptionRecord", "Outcome", "Place", "Prediction", "predict"]
 
-
-@dataclass(frozen=True)
-class ExceptionRecord:
-    """An exception as the syndrome registers of its target level show it.
-
-    Attributes:
-        esr, elr: register values.
-        far: register value, or ``None`` when this exception leaves FAR alone.
-    """
-
-    esr: int
-    far: int | None
-    elr: int
+_VECTOR_LOWER_EL = 0x400
 
 
 class Outcome(enum.Enum):
@@ -40,47 +31,132 @@ class Outcome(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the first exception happens, or where it can no longer be told what does.
+
+    Attributes:
+        address: of the instruction.
+        text: that instruction; ``None`` when it is not known.
+        access: what it tries; ``None`` when it is not an access that fails.
+        target: the address that it accesses.
+        executed: how many instructions after the write run before it.
+    """
+
+    address: int
+    text: str | None
+    access: Access | None
+    target: int | None
+    executed: int
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The first exception after the write, what follows it, and where that ends.
 
-    ``first`` is ``None`` when the next instruction executes, ``then`` when no second exception follows.
+    ``first`` is ``None`` when the CPU runs on as far as the code can be followed, ``then`` when no second exception
+    follows. ``at`` is where the first one happens; of a CPU that runs on, how far it was followed. ``vector`` is the
+    address that the first one enters.
     """
 
     first: ExceptionRecord | None
     then: ExceptionRecord | None
     outcome: Outcome
+    at: Place | None = None
+    vector: int | None = None
 
 
 def predict(situation: Situation) -> Prediction:
     """What the CPU does when it executes the write."""
-    fetch = situation.fetch
-    if situation.fetch_fault is not None:
-        if situation.fetch_fault.kind is FaultKind.UNKNOWN:
-            return Prediction(None, None, Outcome.UNKNOWN)
-        first = _abort(situation.fetch_fault, situation.next_pc)
-    elif situation.finds_intended_code(fetch):
-        return Prediction(None, None, Outcome.RUNS_ON)
-    elif _is_undefined(situation, fetch):
-        first = ExceptionRecord(_ESR_UNKNOWN_REASON, None, situation.next_pc)
-    else:
-        return Prediction(None, None, Outcome.UNKNOWN)
-    vector_fault = situation.vector_fault
-    if vector_fault is None:
-        return Prediction(first, None, Outcome.IN_VECTOR)
-    if vector_fault.kind is FaultKind.UNKNOWN:
-        return Prediction(first, None, Outcome.UNKNOWN)
-    return Prediction(first, _abort(vector_fault, situation.vector), Outcome.SPINS)
+    fault, next_pc = situation.fetch_fault, situation.next_pc
+    if fault is None and situation.finds_intended_code(situation.fetch):
+        return _follow(situation)
+    text = _text_at(situation)
+    place = Place(next_pc, text, Access.FETCH if fault is not None else None, next_pc if fault is not None else None, 0)
+    if fault is not None:
+        if fault.kind is FaultKind.UNKNOWN:
+            return Prediction(None, None, Outcome.UNKNOWN, place)
+        return _taken(situation, fetch_abort(fault, next_pc, situation.el), place, ())
+    if _is_undefined(situation):
+        return _taken(situation, undefined_instruction(next_pc), place, ())
+    return Prediction(None, None, Outcome.UNKNOWN, place)
 
 
-def _abort(fault: Fault, address: int) -> ExceptionRecord:
-    return ExceptionRecord(instruction_abort_esr(fault.fsc, same_el=True), address, address)
+def _follow(situation: Situation) -> Prediction:
+    """The next fetch finds the intended code: the first access after it that faults."""
+    steps, stop = situation.aftermath.steps, situation.aftermath.stop
+    for touch in touches_of(steps):
+        found = _fault(situation, touch)
+        if found is None or touch.instruction is None:
+            continue
+        fault, target = found
+        place = Place(touch.instruction.address, touch.instruction.text, touch.access, target, touch.executed)
+        if fault.kind is FaultKind.UNKNOWN:
+            return Prediction(None, None, Outcome.UNKNOWN, place)
+        if touch.access is Access.FETCH:
+            first = fetch_abort(fault, target, situation.el)
+        else:
+            first = data_abort(fault, touch.instruction, target, touch.access, situation.el)
+        return _taken(situation, first, place, steps[: touch.executed])
+    text = stop.instruction.text if stop.instruction is not None else None
+    final = stop_exception(stop)
+    place = Place(stop.address, text, stop.access if final is not None else None, stop.target, len(steps))
+    if final is None:
+        return Prediction(None, None, Outcome.RUNS_ON, place)
+    return _taken(situation, final, place, steps)
 
 
-def _is_undefined(situation: Situation, fetch: Walk) -> bool:
-    if fetch.pa is None:
-        return False
+def _fault(situation: Situation, touch: Touch) -> tuple[Fault, int] | None:
+    """The fault of a touch and its address; one that crosses into another page may fault there."""
+    last = touch.address + touch.size - 1
+    for address in dict.fromkeys((touch.address, max(touch.address, last & ~(PAGE_SIZE - 1)))):
+        fault = situation.walk(address).fault_for(touch.access)
+        if fault is not None:
+            return fault, address
+    return None
+
+
+def _taken(situation: Situation, first: ExceptionRecord, place: Place, steps: tuple[Step, ...]) -> Prediction:
+    """``first`` is taken after ``steps``: whether its vector can be fetched."""
+    el = situation.el if first.el is None else first.el
+    vector = vector_after(situation, steps, el)
+    result = walk(situation.after, situation.memory, vector, regime=regime_of(el, situation.after))
+    fault = result.fault_for(Access.FETCH)
+    if fault is None:
+        return Prediction(first, None, Outcome.IN_VECTOR, place, vector)
+    if fault.kind is FaultKind.UNKNOWN:
+        return Prediction(first, None, Outcome.UNKNOWN, place, vector)
+    return Prediction(first, fetch_abort(fault, vector, el), Outcome.SPINS, place, vector)
+
+
+def vector_after(situation: Situation, steps: tuple[Step, ...], el: int | None = None) -> int:
+    """Address of the vector that a synchronous exception to ``el``, by default the code's, takes after ``steps``."""
+    el = situation.el if el is None else el
+    name = regime_of(el, situation.after).facts.vbar
+    written = [
+        effect.value
+        for step in steps
+        for effect in step.effects
+        if isinstance(effect, SystemWrite) and effect.register == name and effect.value is not None
+    ]
+    base = written[-1] if written else situation.after.require(name, "where an exception goes")
+    return (base & ~0x7FF) + (situation.vector & 0x7FF if el == situation.el else _VECTOR_LOWER_EL)
+
+
+def _text_at(situation: Situation) -> str | None:
+    word = _word_at(situation)
+    return None if word is None else decode_instruction(word, situation.next_pc).text
+
+
+def _is_undefined(situation: Situation) -> bool:
+    word = _word_at(situation)
+    return word is not None and decode_instruction(word, situation.next_pc).flow is Flow.UNDEFINED
+
+
+def _word_at(situation: Situation) -> int | None:
+    """The instruction that the next fetch gets, by the tables."""
+    if situation.fetch.pa is None:
+        return None
     try:
-        word = int.from_bytes(situation.memory.read(fetch.pa, INSTRUCTION_SIZE), "little")
+        return int.from_bytes(situation.memory.read(situation.fetch.pa, INSTRUCTION_SIZE), "little")
     except MemoryUnreadableError:
-        return False
-    return decode_instruction(word, situation.next_pc).flow is Flow.UNDEFINED
+        return None

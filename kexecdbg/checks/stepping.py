@@ -59,8 +59,8 @@ class Observation:
     """What the CPU did after the write.
 
     Attributes:
-        steps: the write, the next fetch and, if asked for, one step more.
-        first: the first exception, or ``None`` when the next instruction executed.
+        steps: the write, what runs up to the first exception or the next fetch, and, if asked for, one step more.
+        first: the first exception, or ``None`` when there was none.
         then: the second exception; ``None`` when there was none or it was not looked for.
         followed: whether a second exception was looked for.
     """
@@ -194,10 +194,10 @@ def judge_here(debugger: Debugger) -> Verdict:
 
 
 def step_over_switch(debugger: Debugger, verdict: Verdict, follow: bool) -> Observation:
-    """Execute the write that ``verdict`` judged, then the next fetch, and with ``follow`` one step more.
+    """Execute the write that ``verdict`` judged and go on until the predicted exception, with ``follow`` one step more.
 
-    The first syndrome is in the registers after the second step and is destroyed by the third when the vectors
-    fault too, so it is kept in the result.
+    When none is predicted, the next fetch is all that is executed. The first syndrome is in the registers after the
+    step that faults and is destroyed by the next one when the vectors fault too, so it is kept in the result.
 
     Raises:
         TargetError: the write itself did not go to the next instruction, or the machine ended.
@@ -209,13 +209,25 @@ def step_over_switch(debugger: Debugger, verdict: Verdict, follow: bool) -> Obse
             f"the write at {verdict.situation.site:#x} itself was not executed: the PC is {pc:#x}; "
             "it may be trapped to a higher exception level (HCR_EL2.TVM, or SCR_EL3)"
         )
-    record, first = _step_watching_exceptions(debugger)
-    steps.append(record)
+    first = None
+    for _ in range(_steps_to_exception(verdict)):
+        record, first = _step_watching_exceptions(debugger)
+        steps.append(record)
+        if first is not None:
+            break
     then = None
     if follow and first is not None:
         record, then = _step_watching_exceptions(debugger)
         steps.append(record)
     return Observation(tuple(steps), first, then, follow)
+
+
+def _steps_to_exception(verdict: Verdict) -> int:
+    """How many instructions after the write to execute, the one that is predicted to fault included."""
+    prediction = verdict.prediction
+    if prediction.first is None or prediction.at is None:
+        return 1
+    return prediction.at.executed + 1
 
 
 def _step_watching_exceptions(debugger: Debugger) -> tuple[StepRecord, ExceptionRecord | None]:

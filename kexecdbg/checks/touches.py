@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kexecdbg.arm64.evaluation import MemoryAccess, Step
+from kexecdbg.arm64.evaluation import Maintenance, MemoryAccess, Step
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction
 
@@ -34,6 +34,7 @@ class Touch:
         access: READ, WRITE or FETCH.
         instruction: what makes the access: of a FETCH the instruction that is fetched; ``None`` for the vector, which
             is only fetched when an exception is taken.
+        executed: how many instructions run between the write and that one, at least.
     """
 
     kind: TouchKind
@@ -41,6 +42,7 @@ class Touch:
     size: int
     access: Access
     instruction: Instruction | None = None
+    executed: int = 0
 
 
 def touches_of(steps: Iterable[Step]) -> Iterator[Touch]:
@@ -55,13 +57,15 @@ def touches_of(steps: Iterable[Step]) -> Iterator[Touch]:
 
 
 def _all_touches(steps: Iterable[Step]) -> Iterator[Touch]:
-    for step in steps:
+    for executed, step in enumerate(steps):
         instruction = step.instruction
-        yield Touch(TouchKind.FETCH, instruction.address, INSTRUCTION_SIZE, Access.FETCH, instruction)
+        yield Touch(TouchKind.FETCH, instruction.address, INSTRUCTION_SIZE, Access.FETCH, instruction, executed)
         for effect in step.effects:
             if isinstance(effect, MemoryAccess) and effect.address is not None:
                 kind = _DATA_KINDS.get(effect.base, TouchKind.DATA)
-                yield Touch(kind, effect.address, effect.size, effect.access, instruction)
+                yield Touch(kind, effect.address, effect.size, effect.access, instruction, executed)
+            elif isinstance(effect, Maintenance) and effect.access is not None and effect.operand is not None:
+                yield Touch(TouchKind.DATA, effect.operand, 1, effect.access, instruction, executed)
 
 
 _DATA_KINDS = {"PC": TouchKind.LITERAL, "SP": TouchKind.STACK}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kexecdbg.arm64.regimes import RegimeFacts
+from kexecdbg.arm64.regimes import RegimeFacts, regime_of
 from kexecdbg.arm64.syndromes import decode_syndrome
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair, Severity
-from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Prediction
+from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Place, Prediction
 from kexecdbg.checks.verdict import Judgement, Verdict
 from kexecdbg.ui.style import Style, hanging
 
@@ -70,18 +70,36 @@ def prediction_text(prediction: Prediction, verdict: Verdict, style: Style) -> s
     situation = verdict.situation
     if prediction.first is None:
         outcome = {
-            Outcome.RUNS_ON: f"runs on at {situation.next_pc:#x}",
+            Outcome.RUNS_ON: _how_far(prediction, situation.next_pc),
             Outcome.UNKNOWN: "cannot be told: " + _why_unknown(verdict),
         }[prediction.outcome]
         return hanging("predicted", outcome, _COLUMN, style)
-    facts = situation.regime.facts
+    facts = situation.regime.facts if prediction.first.el is None else _facts_of(prediction.first.el, verdict)
     lines = [hanging("predicted", f"1st exception: {exception_text(prediction.first, facts)}", _COLUMN, style)]
+    if prediction.at is not None and prediction.at.executed:
+        lines.append(hanging("", _where(prediction.at), _COLUMN))
     if prediction.then is not None:
         then = f"2nd exception: {exception_text(prediction.then, facts)}; the same for ever"
         lines.append(hanging("", then, _COLUMN))
     else:
-        lines.append(hanging("", f"then the CPU {prediction.outcome.value}, {situation.vector:#x}", _COLUMN))
+        lines.append(hanging("", f"then the CPU {prediction.outcome.value}, {prediction.vector:#x}", _COLUMN))
     return "\n".join(lines)
+
+
+def _where(at: Place) -> str:
+    what = f"the {at.access.value} of {at.target:#x} by " if at.access is not None and at.target != at.address else ""
+    return f"at {what}{at.address:#x}: {at.text}, {at.executed} instructions after the write"
+
+
+def _how_far(prediction: Prediction, next_pc: int) -> str:
+    at = prediction.at
+    if at is None or at.executed < 2:
+        return f"runs on at {next_pc:#x}"
+    return f"runs on at {next_pc:#x}; followed for {at.executed} instructions, to {at.address:#x}"
+
+
+def _facts_of(el: int, verdict: Verdict) -> RegimeFacts:
+    return regime_of(el, verdict.situation.after).facts
 
 
 def _why_unknown(verdict: Verdict) -> str:

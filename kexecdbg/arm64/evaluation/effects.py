@@ -92,12 +92,14 @@ class Maintenance:
     Attributes:
         operation: as the Arm ARM writes it: ``TLBI ALLE2``, ``IC IALLU``, ``DC CVAC``, ``AT S1E2R``.
         operand: value of its register; ``None`` when it cannot be told or it has none.
-        pa: of an operation by address, the physical address, where it translates.
+        pa: of an operation by virtual address, the physical address, where it translates.
+        access: of an operation by virtual address, the permission that it needs.
     """
 
     operation: str
     operand: int | None
     pa: int | None = None
+    access: Access | None = None
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,7 @@ class Stop:
         fault: of a FAULT, the fault.
         access: of a FAULT or MISALIGNED: what was tried.
         target: of a FAULT or MISALIGNED, the address that was accessed; of UNDECIDED, where the branch goes if taken.
-        memory_access: of a data access, what it was.
-        maintenance: the access is that of a cache maintenance instruction.
+        memory_access: of a load or store, what it was.
     """
 
     reason: StopReason
@@ -159,7 +160,6 @@ class Stop:
     access: Access | None = None
     target: int | None = None
     memory_access: MemoryAccess | None = None
-    maintenance: bool = False
 
     @property
     def text(self) -> str:

@@ -26,7 +26,15 @@ from kexecdbg.arm64.evaluation.effects import (
 )
 from kexecdbg.arm64.evaluation.loads_and_stores import LoadStore, is_memory_instruction, load_store
 from kexecdbg.arm64.evaluation.registers import ZERO_OR_SP, EvaluatedRegisters
-from kexecdbg.arm64.evaluation.system_operations import Hint, barrier, hint, pstate_write, system_instruction
+from kexecdbg.arm64.evaluation.system_operations import (
+    ZEROES_BLOCK,
+    Hint,
+    access_of,
+    barrier,
+    hint,
+    pstate_write,
+    system_instruction,
+)
 from kexecdbg.arm64.evaluation.system_registers import (
     changes_translation,
     depends_on,
@@ -44,18 +52,12 @@ from kexecdbg.arm64.instructions import (
     accessed_register,
     decode_instruction,
 )
-from kexecdbg.arm64.regimes import SCTLR_EE, current_el, regime_of
+from kexecdbg.arm64.regimes import PSTATE_PAN, SCTLR_EE, current_el, regime_of
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError
 
 _SCTLR_A, _SCTLR_SA, _SCTLR_ENIA = 1, 3, 31
 _STACK_ALIGNMENT = 16
 _ADDRESS_MASK = mask(64)
-
-_BY_ADDRESS = frozenset(
-    {"DC IVAC", "DC CVAC", "DC CVAU", "DC CIVAC", "DC CVAP", "DC CVADP", "DC ZVA", "IC IVAU"}
-    | {f"DC {kind}" for kind in ("IGVAC", "IGDVAC", "CGVAC", "CGDVAC", "CIGVAC", "CIGDVAC", "GVA", "GZVA")}
-)
-_NEEDS_WRITE_PERMISSION = frozenset({"DC IVAC", "DC IGVAC", "DC IGDVAC", "DC ZVA", "DC GVA", "DC GZVA"})
 
 _ByteOrder = Literal["little", "big"]
 
@@ -172,7 +174,9 @@ class Evaluator:
         elif field == "SPSel":
             self.registers.write_system("SPSel", immediate & 1)
         elif field == "PAN":
-            self.registers.write_system("PAN", (immediate & 1) << 22)
+            value = (immediate & 1) << PSTATE_PAN
+            self._effects.append(SystemWrite("PAN", value))
+            self.registers.write_system("PAN", value)
             self.space.translation_changed()
 
     # System registers and instructions
@@ -214,26 +218,17 @@ class Evaluator:
         operand = None if decoded.register == ZERO_OR_SP else self.registers.read(decoded.register)
         if decoded.is_read:
             self.registers.write(decoded.register, None)
-        pa = None
         if decoded.operation.startswith("AT "):
             self.registers.forget("PAR_EL1")
-        elif decoded.operation in _BY_ADDRESS and operand is not None:
-            writes = decoded.operation in _NEEDS_WRITE_PERMISSION
-            location = self.space.locate(self.registers, operand, Access.WRITE if writes else Access.READ)
+        pa, access = None, access_of(decoded.operation)
+        if access is not None and operand is not None:
+            location = self.space.locate(self.registers, operand, access)
             if location.fault is not None:
-                return Stop(
-                    StopReason.FAULT,
-                    instruction.address,
-                    instruction,
-                    location.fault,
-                    Access.WRITE,
-                    operand,
-                    maintenance=True,
-                )
+                return Stop(StopReason.FAULT, instruction.address, instruction, location.fault, access, operand)
             pa = location.pa
-        if decoded.operation.startswith(("DC ZVA", "DC GVA", "DC GZVA")):
+        if decoded.operation in ZEROES_BLOCK:
             self._zero_block(decoded.operation, pa)
-        self._effects.append(Maintenance(decoded.operation, operand, pa))
+        self._effects.append(Maintenance(decoded.operation, operand, pa, access))
         return None
 
     def _zero_block(self, operation: str, pa: int | None) -> None:

@@ -238,3 +238,21 @@ def _atomic(word: int) -> LoadStore:
     if bits(word, 15, 12) == 0b1100:  # LDAPR
         return LoadStore(Access.READ, size, (target,), base, ordered=True)
     return LoadStore(Access.WRITE, size, (), base, clobbers=(target,), ordered=True)
+
+
+def syndrome_of(moved: LoadStore, word: int) -> int | None:
+    """ESR_ELx.ISS[23:14] of a stage 2 fault of this load or store: SAS, SSE, SRT, SF, AR.
+
+    ``None`` when ISV is 0: pairs, exclusives, atomics, SIMD and write-back (Arm ARM D24.2.42, "ISV").
+    """
+    acquires = moved.ordered and bits(word, 29, 24) == 0b001000 and bool(bit(word, 23)) and not bit(word, 21)
+    if len(moved.registers) != 1 or moved.indexing is not Indexing.NONE or (moved.ordered and not acquires):
+        return None
+    wide = moved.size == 8 or moved.sign_extend == 64
+    return (
+        (moved.size.bit_length() - 1) << 22
+        | (moved.sign_extend is not None) << 21
+        | moved.registers[0] << 16
+        | wide << 15
+        | acquires << 14
+    )

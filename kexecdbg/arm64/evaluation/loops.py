@@ -8,7 +8,7 @@ from kexecdbg.arm64.evaluation.data_processing import data_processing
 from kexecdbg.arm64.evaluation.effects import Barrier, Maintenance, MemoryAccess, Step, Stop, StopReason
 from kexecdbg.arm64.evaluation.evaluator import Evaluator
 from kexecdbg.arm64.evaluation.loads_and_stores import load_store
-from kexecdbg.arm64.evaluation.system_operations import Hint, barrier, hint, system_instruction
+from kexecdbg.arm64.evaluation.system_operations import ZEROES_BLOCK, Hint, barrier, hint, system_instruction
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction, decode_instruction
 from kexecdbg.errors import MemoryUnreadableError
@@ -94,6 +94,6 @@ def _ordering(instruction: Instruction) -> Barrier | Maintenance | None:
     if ordering is not None:
         return ordering
     decoded = system_instruction(instruction.word)
-    if decoded is None or decoded.is_read or decoded.operation.startswith(("AT ", "DC ZVA", "DC GVA", "DC GZVA")):
+    if decoded is None or decoded.is_read or decoded.operation.startswith("AT ") or decoded.operation in ZEROES_BLOCK:
         return None
     return Maintenance(decoded.operation, None)

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.evaluation.effects import Barrier, BarrierKind, Domain
+from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.registers import by_encoding
 
 _DOMAINS = (Domain.OUTER_SHAREABLE, Domain.NON_SHAREABLE, Domain.INNER_SHAREABLE, Domain.FULL_SYSTEM)
@@ -58,6 +59,23 @@ def system_instruction(word: int) -> SystemInstruction | None:
         return None
     operation = by_encoding(1, bits(word, 18, 16), bits(word, 15, 12), bits(word, 11, 8), bits(word, 7, 5))
     return SystemInstruction(operation, bits(word, 4, 0), bool(bit(word, 21)))
+
+
+ZEROES_BLOCK = frozenset({"DC ZVA", "DC GVA", "DC GZVA"})
+"""Operations that write memory."""
+_NEEDS_WRITE_PERMISSION = ZEROES_BLOCK | {"DC IVAC", "DC IGVAC", "DC IGDVAC"}
+_BY_VIRTUAL_ADDRESS = (
+    _NEEDS_WRITE_PERMISSION
+    | {f"DC {scope}{what}" for scope in ("C", "CI", "CG", "CIG", "CGD", "CIGD") for what in ("VAC", "VAP", "VADP")}
+    | {"DC CVAU", "IC IVAU"}
+)
+
+
+def access_of(operation: str) -> Access | None:
+    """The permission that a cache maintenance instruction by virtual address needs; ``None`` for all others."""
+    if operation not in _BY_VIRTUAL_ADDRESS:
+        return None
+    return Access.WRITE if operation in _NEEDS_WRITE_PERMISSION else Access.READ
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kexecdbg.arm64.faults import FaultKind
+from kexecdbg.arm64.faults import Access, FaultKind
 from kexecdbg.checks.finding import Finding, Severity
-from kexecdbg.checks.prediction import predict
+from kexecdbg.checks.prediction import predict, vector_after
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
-    fault = situation.vector_fault
-    if fault is None or fault.kind is FaultKind.UNKNOWN:
+    prediction = predict(situation)
+    will_be_taken = prediction.first is not None
+    if will_be_taken and prediction.vector is not None:
+        vector = prediction.vector
+    else:
+        # Code that sets VBAR_ELx right after the switch is judged by what it sets.
+        vector = vector_after(situation, situation.aftermath.steps)
+    fault = situation.walk(vector).fault_for(Access.FETCH)
+    if fault is None or fault.kind is FaultKind.UNKNOWN or (prediction.first and prediction.first.el is not None):
         return
-    will_be_taken = predict(situation).first is not None
     vbar = situation.regime.facts.vbar
     consequence = (
         "so the exception faults on its own vector, for ever; the second one overwrites the first syndrome"
@@ -25,11 +31,11 @@ def _check(situation: Situation) -> Iterator[Finding]:
     yield Finding(
         "M05",
         Severity.FATAL if will_be_taken else Severity.HAZARD,
-        f"The vectors cannot be fetched: {situation.vector:#x} ({vbar} + {situation.vector & 0x7FF:#x}) takes a "
+        f"The vectors cannot be fetched: {vector:#x} ({vbar} + {vector & 0x7FF:#x}) takes a "
         f"{fault.text.replace(',', ' at')} ({fault.cause.text}), {consequence}.",
         {
             "register": vbar,
-            "vector": situation.vector,
+            "vector": vector,
             "fault": fault.text,
             "address": fault.cause.address,
             "level": fault.cause.level,

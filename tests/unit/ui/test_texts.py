@@ -137,6 +137,7 @@ def test_the_json_of_a_verdict() -> None:
         "first": {"esr": "0x8600000f", "far": f"{NEXT:#x}", "elr": f"{NEXT:#x}"},
         "then": {"esr": "0x86000006", "far": f"{VECTORS + 0x200:#x}", "elr": f"{VECTORS + 0x200:#x}"},
         "outcome": "spins",
+        "at": {"pc": f"{NEXT:#x}", "text": "nop", "access": "fetch", "address": f"{NEXT:#x}", "executed": 0},
     }
     m01 = document["findings"][0]
     assert m01["evidence"]["descriptor"] == f"{CODE | EXEC | UXN:#x}"
