@@ -169,6 +169,18 @@ def evaluate_address(expression: str) -> int:
         raise UsageError(f"cannot evaluate the address {expression!r}: {error}") from None
 
 
+def evaluate_range(option: str, text: str) -> tuple[int, int]:
+    """Start and end (exclusive) of ``START-END``, two GDB expressions, as the value of ``option``.
+
+    Raises:
+        UsageError: it is not two expressions, or GDB cannot evaluate them.
+    """
+    start, dash, end = text.partition("-")
+    if not dash:
+        raise UsageError(f"{option} {text}: write it as START-END, for instance 0x80000000-0x80200000")
+    return evaluate_address(start), evaluate_address(end)
+
+
 def add_assume_option(parser: argparse.ArgumentParser) -> None:
     """``--assume REG=VALUE``, for a state that is not yet, or a register that cannot be read."""
     parser.add_argument(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kexecdbg.errors import UsageError
 from kexecdbg.ui.style import Style, hanging
 
-from .command import Command, add_assume_option, evaluate_address
+from .command import Command, add_assume_option, evaluate_range
 
 if TYPE_CHECKING:
     from kexecdbg.arm64.ranges import MappedRange, TableScan
@@ -41,8 +41,8 @@ class WalkCommand(Command):
 
         return select_ranges(
             ranges,
-            within=_addresses("--range", arguments.range),
-            maps=_addresses("--pa", arguments.pa),
+            within=None if arguments.range is None else evaluate_range("--range", arguments.range),
+            maps=None if arguments.pa is None else evaluate_range("--pa", arguments.pa),
             privileged=_rights("--perm", arguments.perm),
             user=_rights("--el0-perm", arguments.el0_perm),
             memory_type=arguments.type,
@@ -62,15 +62,6 @@ class WalkCommand(Command):
             return document, ptdump_text(ranges, scan.table_format)
         text = table_text(scan, ranges, style)
         return document, f"{text}\n{hanging('note', remark, _NOTE_COLUMN)}" if remark else text
-
-
-def _addresses(option: str, text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    start, dash, end = text.partition("-")
-    if not dash:
-        raise UsageError(f"{option} {text}: write it as START-END, for instance 0x80000000-0x80200000")
-    return evaluate_address(start), evaluate_address(end)
 
 
 def _rights(option: str, text: str | None) -> str | None:
