@@ -16,13 +16,8 @@ from kexecdbg.arm64.stage2 import Stage2Walk
 from kexecdbg.arm64.syndromes import data_abort_esr, instruction_abort_esr
 from kexecdbg.arm64.walk_result import Walk
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair
-from kexecdbg.checks.fixing import RepairPlan
 from kexecdbg.checks.prediction import ExceptionRecord, Place, Prediction
 from kexecdbg.checks.stepping import Observation, StepRecord
-from kexecdbg.checks.stuck.diagnosis import Diagnosis
-from kexecdbg.checks.stuck.origin import Origin
-from kexecdbg.checks.stuck.syndrome import HeldSyndrome
-from kexecdbg.checks.stuck.watch import Watch
 from kexecdbg.checks.verdict import Verdict
 
 Json = dict[str, Any]
@@ -298,76 +293,4 @@ def observation(observed: Observation, judged: Verdict) -> Json:
         "followed": observed.followed,
         "steps": [step(record) for record in observed.steps],
         "agrees": observed.agrees_with(judged),
-    }
-
-
-def diagnosis(found: Diagnosis, watched: Watch | None = None) -> Json:
-    """What kexec-why says about one CPU."""
-    return {
-        "stuck": found.stuck,
-        "condition": found.condition.name.lower(),
-        "text": f"the CPU {found.condition.value}",
-        "reason": found.reason or None,
-        "pc": number(found.pc),
-        "pstate": number(found.pstate),
-        "regime": found.regime.value,
-        "mmu": found.mmu_on,
-        "vector": None
-        if found.entry is None
-        else {
-            "register": found.entry.vbar,
-            "offset": number(found.entry.offset),
-            "kind": found.entry.kind,
-            "source": found.entry.source,
-        },
-        "code": [
-            {"pc": number(item.address), "text": item.text}
-            for item in (found.loop.instructions if found.loop else (found.instruction,))
-            if item is not None
-        ],
-        "syndrome": None if found.syndrome is None else _held_syndrome(found.syndrome),
-        "lost": list(found.lost),
-        "switch": None if found.origin is None else _origin(found.origin),
-        "searched": None
-        if found.searched is None
-        else {"bytes": found.searched.size, "everything": found.searched.everything},
-        "suspects": [_range(item) for item in found.suspects],
-        "watched": None if watched is None else _watch(watched),
-    }
-
-
-def _held_syndrome(held: HeldSyndrome) -> Json:
-    return {
-        "el": held.el,
-        "standing": held.standing.name.lower(),
-        **(exception(held.record) or {}),
-        "spsr": number(held.spsr),
-        "source_el": held.source_el,
-        "meaning": held.meaning or None,
-    }
-
-
-def _origin(origin: Origin) -> Json:
-    plan = origin.repair if isinstance(origin.repair, RepairPlan) else None
-    return {
-        "site": number(origin.instruction.address),
-        "text": origin.instruction.text,
-        "explains": origin.explains,
-        "also": [number(address) for address in origin.also],
-        "check": verdict(origin.verdict),
-        "first": exception(origin.first),
-        "repairs": [repair(item) for item in plan.repairs] if plan else [],
-        "not_repaired": None if plan else origin.repair,
-    }
-
-
-def _watch(watched: Watch) -> Json:
-    return {
-        "steps": watched.steps,
-        "samples": [
-            {"pc": number(sample.pc), "esr": number(sample.esr), "far": number(sample.far), "elr": number(sample.elr)}
-            for sample in watched.samples
-        ],
-        "exceptions": len(watched.exceptions),
-        "period": watched.period,
     }

@@ -1,0 +1,1 @@
+"""After the fact: where a stopped CPU is, what its syndrome still says, and which switch it comes from."""
