@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ _SECONDS = 30.0
 _SYNCHRONOUS_VECTORS = (0x000, 0x200)
 """Offsets from VBAR_ELx for exceptions from the same level, with SP_EL0 and SP_ELx (Arm ARM D1.3.1)."""
 
-ExceptionJson = dict[str, str | None]
+ExceptionJson = Mapping[str, str | None]
 """An exception of a JSON document: ``esr``, ``far`` and ``elr``."""
 
 
@@ -37,8 +37,8 @@ class ScenarioResult:
 
     scenario: Scenario
     check: dict[str, Any]
-    observed: dict[str, ExceptionJson | None]
-    logged: dict[str, ExceptionJson | None]
+    observed: Mapping[str, ExceptionJson | None]
+    logged: Mapping[str, ExceptionJson | None]
     ran_on: bool
     problem: str = ""
 
@@ -103,7 +103,7 @@ def run_scenario(scenario: Scenario) -> ScenarioResult:
     with boot(scenario.guest.build()) as machine, GdbSession() as gdb:
         log = ExceptionLog(machine.qemu)
         document: dict[str, Any] = {"check": {}}
-        observed: dict[str, ExceptionJson | None] = {"first": None, "then": None}
+        observed: Mapping[str, ExceptionJson | None] = {"first": None, "then": None}
         ran_on, problem = False, ""
         try:
             gdb.connect(str(machine.qemu.gdb_socket))

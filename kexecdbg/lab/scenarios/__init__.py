@@ -27,16 +27,22 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import lru_cache
+from types import ModuleType
 
 from kexecdbg.errors import UsageError
 from kexecdbg.lab.scenario import Scenario
 
 
 @lru_cache(maxsize=1)
+def modules() -> tuple[ModuleType, ...]:
+    """The modules of this package, by name."""
+    return tuple(importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
+
+
+@lru_cache(maxsize=1)
 def all_scenarios() -> dict[str, Scenario]:
     """Every scenario by its id, module by module."""
-    modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    return {scenario.id: scenario for module in modules for scenario in module.SCENARIOS}
+    return {scenario.id: scenario for module in modules() for scenario in module.SCENARIOS}
 
 
 def find_scenarios(ids: list[str]) -> list[Scenario]:

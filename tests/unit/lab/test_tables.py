@@ -21,7 +21,6 @@ from kexecdbg.lab.relocation import (
     RelocationCase,
     RelocationGuest,
 )
-from kexecdbg.lab.scenarios import all_scenarios
 from kexecdbg.lab.tables import PAGE_KERNEL, PAGE_KERNEL_EXEC, TableBuilder
 from kexecdbg.machine.memory import BytesMemory
 
@@ -149,8 +148,3 @@ def test_an_overridden_tcr_is_loaded_from_the_literal() -> None:
     offset = (word >> 5 & 0x7_FFFF) * 4
     assert symbols["turn_on_mmu_insert_ps"] + offset == symbols["tcr_el2_override"]
     assert struct.unpack("<Q", memory.read(symbols["tcr_el2_override"], 8)) == (0x8080_3510,)
-
-
-def test_scenarios_say_what_they_are() -> None:
-    summaries = [scenario.summary for scenario in all_scenarios().values()]
-    assert len(set(summaries)) == len(summaries)
