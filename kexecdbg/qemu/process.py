@@ -254,8 +254,10 @@ class QemuProcess:
             assert self._supervisor.stdout is not None
             timer = threading.Timer(seconds, self._supervisor.terminate)
             timer.start()
-            line = self._supervisor.stdout.readline().decode()
-            timer.cancel()
+            try:
+                line = self._supervisor.stdout.readline().decode()
+            finally:
+                timer.cancel()
             if not line.startswith("exit "):
                 raise TargetError(f"QEMU still ran after {seconds:g} s; it was ended")
             self._exit_status = int(line.split()[1])
