@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kexecdbg.arm64.walk import walk
-from kexecdbg.errors import TargetError
 from kexecdbg.lab.oracle.ask import MachineDiedError, Oracle
 from kexecdbg.lab.oracle.cases import Answer, Case, NotAskableError
 from kexecdbg.lab.oracle.compare import differences, observed
-from kexecdbg.lab.oracle.deviations import DEVIATIONS, Deviation
+from kexecdbg.lab.oracle.deviation import Deviation
+from kexecdbg.lab.oracle.deviations import DEVIATIONS
 from kexecdbg.lab.oracle.predict import Observation, Prediction, WalkFunction, predict
 
 _REWRITES = 6
@@ -106,9 +106,9 @@ def probe(oracle: Oracle) -> list[Deviation]:
 
 def shows(oracle: Oracle, deviation: Deviation, case: Case, known: Sequence[Deviation]) -> bool:
     """Whether the machine answers ``case`` otherwise than the architecture and the deviations known so far say."""
-    without = Judge(oracle.identity, known).expect(case)
-    if deviation.id == "D7":
+    if deviation.probe_is_fatal:
         return _kills(oracle.cpu, case)
+    without = Judge(oracle.identity, known).expect(case)
     answer = oracle.ask([case], patient=True)[0]
     return bool(differences(without.observation, observed(case, answer)))
 
@@ -118,8 +118,6 @@ def _kills(cpu: str, case: Case) -> bool:
         try:
             throw_away.ask([case])
         except MachineDiedError:
-            return True
-        except TargetError:
             return True
     return False
 

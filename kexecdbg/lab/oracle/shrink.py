@@ -72,7 +72,9 @@ def _fewer_bits_in_register(case: Case, name: str, still_disagrees: StillDisagre
     def with_value(value: int) -> Case:
         return replace(case, registers={**case.registers, name: value | _KEEP_BITS.get(name, 0)})
 
-    return with_value(_fewer_bits(case.registers.get(name, 0), lambda value: still_disagrees(with_value(value))))
+    if not case.registers.get(name, 0):
+        return case
+    return with_value(_fewer_bits(case.registers[name], lambda value: still_disagrees(with_value(value))))
 
 
 def _fewer_bits_in_word(case: Case, address: int, still_disagrees: StillDisagrees) -> Case:

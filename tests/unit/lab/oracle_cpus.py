@@ -1,0 +1,30 @@
+"""ID registers of QEMU 7.2's CPU models, as the oracle's guest program read them."""
+
+from __future__ import annotations
+
+CORTEX_A57 = {
+    "MIDR_EL1": 0x411F_D070,
+    "ID_AA64PFR0_EL1": 0x0100_2222,
+    "ID_AA64PFR1_EL1": 0,
+    "ID_AA64ISAR0_EL1": 0x1_1120,
+    "ID_AA64ISAR1_EL1": 0,
+    "ID_AA64ISAR2_EL1": 0,
+    "ID_AA64MMFR0_EL1": 0x1124,
+    "ID_AA64MMFR1_EL1": 0,
+    "ID_AA64MMFR2_EL1": 0,
+    "ID_AA64MMFR3_EL1": 0,
+    "ID_AA64MMFR4_EL1": 0,
+}
+MAX = {
+    "MIDR_EL1": 0xF_0510,
+    "ID_AA64PFR0_EL1": 0x1201_0011_2111_2222,
+    "ID_AA64PFR1_EL1": 0x0100_0021,
+    "ID_AA64ISAR0_EL1": 0x1221_1111_1021_2120,
+    "ID_AA64ISAR1_EL1": 0x11_1111_0121_1012,
+    "ID_AA64ISAR2_EL1": 0,
+    "ID_AA64MMFR0_EL1": 0x323_1020_1126,
+    "ID_AA64MMFR1_EL1": 0x110_1021_1122,
+    "ID_AA64MMFR2_EL1": 0x1021_0110_1001_1011,
+    "ID_AA64MMFR3_EL1": 0,
+    "ID_AA64MMFR4_EL1": 0,
+}
