@@ -62,7 +62,7 @@ class RelocationCase:
     vectors_descriptor: int | None = None
     table_bits: int = 0
     hcr_el2: int = 0x8000_0000
-    tcr_el1: int = 0x5_B510_3510
+    tcr_el1: int = 0x4_B510_3510
     mair_el1: int = 0xBBFF_440C_0400
     sctlr_el2: int = 0x30E5_183F
     tcr_el2: int | None = None
