@@ -25,7 +25,7 @@ class Alternative:
     """Another value of one field that makes the next fetch work.
 
     Attributes:
-        field: ``T0SZ``, ``TG0`` or ``EE``.
+        field: ``T0SZ``, ``TG0``, ``EE`` or ``DS``.
         old, new: values of the field.
         repair: the register write.
     """
@@ -39,7 +39,10 @@ class Alternative:
 def alternatives(situation: Situation) -> dict[str, Alternative]:
     """For each field, the first other value that makes the next fetch work, when it does not work now."""
     fault = situation.fetch_fault
-    if fault is None or fault.kind in (FaultKind.PERMISSION, FaultKind.UNKNOWN):
+    if fault is None:
+        if situation.intended_code is None or situation.finds_intended_code(situation.fetch):
+            return {}
+    elif fault.kind in (FaultKind.PERMISSION, FaultKind.UNKNOWN):
         return {}
     return {alternative.field: alternative for alternative in _candidates(situation)}
 
@@ -51,6 +54,8 @@ def _candidates(situation: Situation) -> Iterator[Alternative]:
     sizes = dict.fromkeys((*_PREFERRED_SIZES, *range(12, 49)))
     yield from _values_that_work(situation, facts.tcr, f"T{upper}SZ", layout.txsz, sizes)
     yield from _values_that_work(situation, facts.tcr, f"TG{upper}", layout.tg, range(4))
+    ds = facts.tcr_layout.ds
+    yield from _values_that_work(situation, facts.tcr, "DS", (ds, ds), range(2))
     yield from _values_that_work(situation, facts.sctlr, "EE", (SCTLR_EE, SCTLR_EE), range(2))
 
 

@@ -9,6 +9,7 @@ from kexecdbg.arm64.regimes import NARROW_TCR, WIDE_TCR, Regime, TcrLayout
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.repairs import change_register
 from kexecdbg.checks.rule import Rule
+from kexecdbg.checks.rules.m31_lpa2 import ds_does_not_fit
 from kexecdbg.checks.situation import Situation
 
 _NARROW_RES1 = 1 << 31 | 1 << 23
@@ -20,6 +21,8 @@ _SAME_PLACE = 0xFF3F
 def _check(situation: Situation) -> Iterator[Finding]:
     if situation.fetch_fault is None or situation.regime not in (Regime.EL2, Regime.EL2_0):
         return
+    if ds_does_not_fit(situation):
+        return  # M31
     value = situation.after.require("TCR_EL2", "how EL2 translates")
     if situation.regime is Regime.EL2_0:
         written_for, effective, converted = "E2H=0", "E2H=1", _convert(value, NARROW_TCR, WIDE_TCR, _EPD1)

@@ -9,6 +9,7 @@ from kexecdbg.arm64.faults import FaultKind
 from kexecdbg.checks.finding import Finding, RegisterRepair, Severity
 from kexecdbg.checks.repairs import change_register
 from kexecdbg.checks.rule import Rule
+from kexecdbg.checks.rules.m31_lpa2 import ds_decides
 from kexecdbg.checks.situation import Situation
 
 _LARGEST_PS_WITHOUT_LPA = 5
@@ -16,7 +17,7 @@ _LARGEST_PS_WITHOUT_LPA = 5
 
 def _check(situation: Situation) -> Iterator[Finding]:
     fault = situation.fetch_fault
-    if fault is None or fault.kind is not FaultKind.ADDRESS_SIZE:
+    if fault is None or fault.kind is not FaultKind.ADDRESS_SIZE or ds_decides(situation):
         return
     facts = situation.regime.facts
     tcr = situation.after.require(facts.tcr, "the output size")

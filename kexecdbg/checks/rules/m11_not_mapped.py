@@ -8,7 +8,9 @@ from kexecdbg.arm64.faults import CauseKind
 from kexecdbg.checks.alternatives import alternatives
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.rule import Rule
+from kexecdbg.checks.rules.m31_lpa2 import needs_ds
 from kexecdbg.checks.situation import Situation
+from kexecdbg.checks.table_base import tables_out_of_place
 
 _NOT_MAPPED = frozenset({CauseKind.INVALID_DESCRIPTOR, CauseKind.VA_OUT_OF_RANGE, CauseKind.TXSZ_OUT_OF_RANGE})
 
@@ -17,6 +19,8 @@ def _check(situation: Situation) -> Iterator[Finding]:
     fault = situation.fetch_fault
     if fault is None or fault.cause.kind not in _NOT_MAPPED or alternatives(situation):
         return
+    if tables_out_of_place(situation) is not None or needs_ds(situation):
+        return  # M17, M31
     yield Finding(
         "M11",
         Severity.FATAL,

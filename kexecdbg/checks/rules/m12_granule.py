@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kexecdbg.arm64.faults import CauseKind
 from kexecdbg.checks.alternatives import alternatives
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.rule import Rule
@@ -28,6 +29,15 @@ def _check(situation: Situation) -> Iterator[Finding]:
             f"{situation.next_pc:#x}, takes a {situation.fetch_fault.text.replace(',', ' at')}.",
             {"register": tcr, "field": field, "value": alternative.old},
             alternative.repair,
+        )
+    fault = situation.fetch_fault
+    if fault is not None and fault.cause.kind is CauseKind.RESERVED_GRANULE and not alternatives(situation):
+        yield Finding(
+            "M12",
+            Severity.FATAL,
+            f"{fault.cause.text}. Which granule the CPU takes instead is IMPLEMENTATION DEFINED, and with none of the "
+            f"others do the tables map the next fetch, {situation.next_pc:#x}.",
+            {"register": fault.cause.register, "field": fault.cause.field},
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Severity
 from kexecdbg.checks.rule import Rule
+from kexecdbg.checks.rules.m31_lpa2 import ds_decides
 from kexecdbg.checks.situation import Situation, read_through
 
 
@@ -13,7 +14,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     fetch = situation.fetch
     if situation.fetch_fault is not None or situation.intended_code is None:
         return
-    if fetch.pa is None or situation.finds_intended_code(fetch):
+    if fetch.pa is None or situation.finds_intended_code(fetch) or ds_decides(situation):
         return
     intended = read_through(situation.before, situation.memory, situation.next_pc)
     assert intended is not None
