@@ -10,6 +10,7 @@ from kexecdbg.arm64.memory_types import Shareability
 from kexecdbg.arm64.translation import stage1_of
 from kexecdbg.lab.oracle.cases import Case
 from kexecdbg.lab.oracle.deviation import Identity, in_upper_range, stage2_is_on
+from kexecdbg.lab.oracle.memory_type_answers import not_outer_with_stage1_off
 from kexecdbg.lab.oracle.not_asked import illegal_block, ptw_counts
 from kexecdbg.lab.oracle.predict import Observation, Prediction, machine_registers
 
@@ -38,7 +39,9 @@ def stage1_level_of_walk_fault(case: Case, identity: Identity, prediction: Predi
 def raw_shareability(case: Case, identity: Identity, prediction: Prediction) -> Observation:
     """D8: the shareability of the descriptor, or 0 with the MMU off."""
     walk, _ = prediction.decisive
-    if prediction.observation.get("SH") != Shareability.OUTER.value or walk.stage2 is not None:
+    if walk.stage2 is not None:
+        return not_outer_with_stage1_off(case, identity, prediction)
+    if prediction.observation.get("SH") != Shareability.OUTER.value:
         return prediction.observation
     raw = 0
     if walk.levels:

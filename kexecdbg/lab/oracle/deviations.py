@@ -187,13 +187,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
         adjust=stage1_level_of_walk_fault,
     ),
     Deviation(
-        "D8",
-        "PAR_EL1.SH is the descriptor's even for Device and Normal Non-cacheable memory, which are Outer Shareable",
-        "Q do_ats_write() before 8.1; A PAREncodeShareability, EffectiveShareability",
-        probe_d8,
-        adjust=raw_shareability,
-    ),
-    Deviation(
         "D18",
         "with HCR_EL2.PTW = 1 and stage 2 off, AT S1E1* takes a stage 2 Permission fault at its first table",
         "Q S1_ptw_translate(): looks at the attributes of a disabled stage 2, which are 0, Device; A AArch64.S2Walk",
@@ -251,6 +244,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "Q combine_cacheattrs(), a TODO; A S2CombineS1MemAttrs, EncodePARAttrs",
         probe_d27,
         adjust=xs_not_modelled,
+    ),
+    Deviation(
+        "D8",
+        "PAR_EL1.SH is the descriptor's even for Device and Normal Non-cacheable memory, which are Outer Shareable",
+        "Q do_ats_write() before 8.1; A PAREncodeShareability, EffectiveShareability",
+        probe_d8,
+        adjust=raw_shareability,
     ),
 )
 """In the order in which they are applied: first what changes the question, then what changes the answer."""

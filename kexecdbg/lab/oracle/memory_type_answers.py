@@ -44,7 +44,7 @@ def _two_stages(case: Case, identity: Identity, prediction: Prediction) -> _TwoS
     stage2 = stage2_of(registers)
     leaf2 = walk.stage2.levels[-1].descriptor or 0
     second = stage2.shareability.value if stage2.table.ds else bits(leaf2, 9, 8)
-    byte, first = (0xFF if bit(hcr, HCR_DC) else 0), 0
+    byte, first = (0xFF, 0) if bit(hcr, HCR_DC) else (0, Shareability.OUTER.value)
     if walk.levels:
         leaf = walk.levels[-1].descriptor or 0
         stage1 = stage1_of(registers, case.regime, upper=in_upper_range(case))
@@ -55,7 +55,7 @@ def _two_stages(case: Case, identity: Identity, prediction: Prediction) -> _TwoS
 
 def _with_attributes(prediction: Prediction, attributes: int) -> Observation:
     found = {**prediction.observation, "ATTR": attributes}
-    if attributes >> 4 == 0 or attributes == 0x44:
+    if attributes >> 4 == 0 or attributes in (0x40, 0x44):
         found["SH"] = Shareability.OUTER.value
     return found
 
@@ -116,14 +116,26 @@ def transient_lost(case: Case, identity: Identity, prediction: Prediction) -> Ob
 
 
 def descriptors_shareability(case: Case, identity: Identity, prediction: Prediction) -> Observation:
-    """The descriptors' shareability combined, whatever the memory types of the stages are."""
+    """D23: the descriptors' shareability combined, whatever the memory types of the stages are."""
     parts = _two_stages(case, identity, prediction)
+    return prediction.observation if parts is None else _with_shareability(prediction, *parts.shareability)
+
+
+def not_outer_with_stage1_off(case: Case, identity: Identity, prediction: Prediction) -> Observation:
+    """D8: a disabled stage 1 gives Non-shareable to the combination, not Outer Shareable."""
+    parts = _two_stages(case, identity, prediction)
+    if parts is None or prediction.decisive[0].levels:
+        return prediction.observation
+    return _with_shareability(prediction, 0, parts.shareability[1])
+
+
+def _with_shareability(prediction: Prediction, first: int, second: int) -> Observation:
     attributes = prediction.observation.get("ATTR")
-    if parts is None or "SH" not in prediction.observation or not isinstance(attributes, int):
+    if "SH" not in prediction.observation or not isinstance(attributes, int):
         return prediction.observation
     if attributes >> 4 == 0 or attributes in (0x40, 0x44):
         return prediction.observation
-    combined = next((value for value in (2, 3) if value in parts.shareability), 0)
+    combined = next((value for value in (2, 3) if value in (first, second)), 0)
     return {**prediction.observation, "SH": combined}
 
 
@@ -156,6 +168,7 @@ def xs_not_modelled(case: Case, identity: Identity, prediction: Prediction) -> O
         theirs = _combined_nibble(parts.byte >> 4, halves[0]) << 4 | _combined_nibble(parts.byte & 0xF, halves[1])
     else:
         theirs = _xs_aside(ours)
-    if theirs == ours or _xs_aside(theirs) != _xs_aside(ours):
+    unknown_byte = parts.byte in (0x40, 0xA0)
+    if theirs == ours or not (unknown_byte or _xs_aside(theirs) == _xs_aside(ours)):
         return prediction.observation
-    return {**prediction.observation, "ATTR": theirs}
+    return _with_attributes(prediction, theirs)

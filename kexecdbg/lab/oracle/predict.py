@@ -9,7 +9,14 @@ from kexecdbg.arm64.bits import bit, bits, mask
 from kexecdbg.arm64.faults import Access, Fault, FaultKind
 from kexecdbg.arm64.features import effective_e2h, has_feature
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
-from kexecdbg.arm64.memory_types import DEVICE_TYPES, Cacheability, CachePolicy, MemoryType, Shareability
+from kexecdbg.arm64.memory_types import (
+    DEVICE_TYPES,
+    Cacheability,
+    CachePolicy,
+    MemoryType,
+    Shareability,
+    memory_type_of_mair_byte,
+)
 from kexecdbg.arm64.regimes import HCR_TGE, Regime, mmu_enabled, regime_of
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.lab.oracle.cases import (
@@ -133,11 +140,13 @@ def _par_success(result: Walk, registers: RegisterValues) -> Observation:
 
 
 def _reserved_byte(result: Walk, registers: RegisterValues) -> bool:
-    """Whether the leaf selects a MAIR byte that this CPU lacks the feature for (Arm ARM, MAIR_EL1: UNPREDICTABLE)."""
+    """Whether the leaf selects a MAIR byte that is UNPREDICTABLE, in general or on this CPU (Arm ARM, MAIR_EL1)."""
     if not result.levels:
         return False
     index = bits(result.levels[-1].descriptor or 0, 4, 2)
     byte = bits(registers.get(result.regime.facts.mair) or 0, 8 * index + 7, 8 * index)
+    if not memory_type_of_mair_byte(byte).predictable:
+        return True
     if byte == 0xF0:
         return not has_feature(registers, "FEAT_MTE2")
     return (byte in (0x40, 0xA0) or (byte >> 4 == 0 and byte & 3 == 1)) and not has_feature(registers, "FEAT_XS")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -14,7 +16,6 @@ from typing import Any
 from kexecdbg.arm64.walk import walk
 from kexecdbg.lab.oracle.ask import Batch, MachineDiedError, Oracle
 from kexecdbg.lab.oracle.cases import Answer, Case, NotAskableError
-from kexecdbg.lab.oracle.compare import observed
 from kexecdbg.lab.oracle.generate import Generator, Question
 from kexecdbg.lab.oracle.judge import Judge, probe
 from kexecdbg.lab.oracle.predict import WalkFunction, machine_registers, regime_of_operation
@@ -25,6 +26,7 @@ CPUS = ("cortex-a57", "cortex-a72", "max")
 BATCH = 500
 """Cases that share one RAM. A case depends on its number, and on those before it in its batch where they collide."""
 _CHUNK = 10 * BATCH
+_PR_SET_PDEATHSIG = 1
 _SHRUNK_PER_CHUNK = 5
 """Disagreements that are made small; more than a few have the same cause, and each costs about a second."""
 
@@ -101,7 +103,8 @@ def run_oracle(
         for start in range(0, share, _CHUNK)
     )
     tally = Tally()
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    workers = min(len(os.sched_getaffinity(0)), len(chunks))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_worker) as pool:
         futures = [pool.submit(run_chunk, cpu, seed, start, size) for start, cpu, size in chunks]
         try:
             for future in as_completed(futures):
@@ -111,6 +114,12 @@ def run_oracle(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return tally
+
+
+def _prepare_worker() -> None:
+    """An interrupt is for the starter, which ends the workers; should it be killed, they end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run_chunk(cpu: str, seed: str, first: int, count: int, walk_function: WalkFunction = walk) -> Tally:
@@ -226,6 +235,3 @@ class _Chunk:
     def _restart(self) -> None:
         self._oracle.close()
         self._oracle = Oracle(self._cpu)
-
-
-__all__ = ["CPUS", "Disagreement", "Tally", "observed", "question_of_seed", "run_chunk", "run_oracle"]
