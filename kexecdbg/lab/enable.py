@@ -28,6 +28,8 @@ _SCR_EL3 = 0x5B1
 """NS, the RES1 bits, SMC disabled, HVC enabled, lower levels AArch64."""
 _TWO_MIB = 0x20_0000
 _CONSOLE = "enabled"
+_MACHINE = {1: "virtualization=off", 2: "virtualization=on", 3: "virtualization=on,secure=on"}
+"""Properties of QEMU's ``virt`` machine by the highest exception level."""
 
 
 @dataclass
@@ -105,7 +107,7 @@ class EnableCase:
         leaf_level: level of the leaves: 3 for pages.
         table_bits: ORed into every table descriptor.
         sequence: the lines of assembly that switch the MMU on; empty for the textbook's.
-        starts_at_el3: whether the machine has EL3; EL3 itself always needs it.
+        highest_el: exception level that the machine starts at, 1 to 3; ``None`` for EL2, or EL3 where the code runs.
         defect: what is changed before the guest is loaded.
     """
 
@@ -118,7 +120,7 @@ class EnableCase:
     leaf_level: int = LAST_LEVEL
     table_bits: int = 0
     sequence: tuple[str, ...] = ()
-    starts_at_el3: bool = False
+    highest_el: int | None = None
     defect: Callable[[EnableSetup], None] = field(default=lambda setup: None)
 
     @property
@@ -144,11 +146,9 @@ class EnableCase:
         for entry in fields(StartRegisters):
             value = getattr(setup.registers, entry.name)
             setup.image.patch(setup.program.symbols[f"lab_{entry.name}"], value.to_bytes(8, "little"))
-        el3 = self.starts_at_el3 or self.regime is Regime.EL3
-        machine = "virtualization=on,secure=on" if el3 else "virtualization=on"
         return LabGuest(
             cpu=self.cpu,
-            machine=machine,
+            machine=_MACHINE[self.highest_el or max(2, self.regime.facts.el)],
             image=setup.image,
             program=setup.program,
             vectors=setup.registers.vbar,

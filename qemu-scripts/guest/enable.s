@@ -18,6 +18,7 @@
 	.equ	PL011_DR, 0x09000000
 	.equ	PL011_CR, 0x09000030
 	.equ	PL011_ON, 0x301			// UARTEN, TXE, RXE
+	.equ	CURRENT_EL_EL1, (1 << 2)
 	.equ	CURRENT_EL_EL3, (3 << 2)
 
 /* MMU, caches and alignment checks off: the RES1 bits of ARMv8.0. */
@@ -46,21 +47,23 @@ enable_start:
 	isb
 1:	msr	sctlr_el1, x11
 	msr	vbar_el1, x10
+	cmp	x13, #CURRENT_EL_EL1
+	b.eq	2f
 	msr	sctlr_el2, x12
 	msr	vbar_el2, x10
 	ldr	x14, [x9, #lab_hcr_el2 - enable_parameters]
 	msr	hcr_el2, x14				// last: with E2H set, _EL1 names mean EL2 registers at EL2
-	isb
+2:	isb
 	ldr	x10, [x9, #lab_spsr - enable_parameters]
 	ldr	x11, =code_under_test
-	cmp	x13, #CURRENT_EL_EL3
-	b.ne	2f
-	msr	spsr_el3, x10
-	msr	elr_el3, x11
-	b	3f
-2:	msr	spsr_el2, x10
-	msr	elr_el2, x11
-3:	ldp	x0, x1, [x9, #lab_argument - enable_parameters]
+	.irp	level, 1, 2, 3
+	cmp	x13, #(\level << 2)
+	b.ne	3f
+	msr	spsr_el\level, x10
+	msr	elr_el\level, x11
+3:
+	.endr
+	ldp	x0, x1, [x9, #lab_argument - enable_parameters]
 	ldp	x2, x3, [x9, #lab_tcr - enable_parameters]
 	ldp	x4, x5, [x9, #lab_ttbr1 - enable_parameters]
 	ldr	x8, [x9, #lab_sp - enable_parameters]

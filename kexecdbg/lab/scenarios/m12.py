@@ -11,6 +11,10 @@ from kexecdbg.lab.enable import EnableCase, EnableSetup
 from kexecdbg.lab.enable_scenarios import in_regimes
 
 _4K, _64K = 0, 1
+_ANY_GRANULE = (
+    "a reserved or unimplemented TG0 means any granule the CPU has (Arm ARM, TCR_ELx.TG0); QEMU takes 4K "
+    "(target/arm/helper.c, sanitize_gran_size())"
+)
 
 
 def _tg0(value: int) -> Callable[[EnableSetup], None]:
@@ -30,5 +34,21 @@ SCENARIOS = (
         [Regime.EL2, Regime.EL1_0],
         variant="4K",
         case=EnableCase(granule=GRANULE_64K, input_bits=42),
+    ),
+    *in_regimes(
+        "M12",
+        "TG0 = 3, reserved",
+        _tg0(3),
+        [Regime.EL2, Regime.EL1_0],
+        variant="reserved",
+        qemu_lets_it_pass=_ANY_GRANULE,
+    ),
+    *in_regimes(
+        "M12",
+        "TG0 = 16K on a CPU without it",
+        _tg0(2),
+        [Regime.EL2, Regime.EL3],
+        variant="16K",
+        qemu_lets_it_pass=_ANY_GRANULE,
     ),
 )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.geometry import GRANULE_4K, GRANULE_16K, GRANULE_64K
 from kexecdbg.arm64.regimes import Regime
-from kexecdbg.lab.enable import EnableCase, EnableSetup
-from kexecdbg.lab.enable_scenarios import ALL_REGIMES, SHORT_NAMES
-from kexecdbg.lab.enable_values import Use
+from kexecdbg.lab.enable import VECTORS, EnableCase, EnableSetup
+from kexecdbg.lab.enable_scenarios import ALL_REGIMES, SHORT_NAMES, TWO_RANGES
+from kexecdbg.lab.enable_values import Use, leaf_attributes, textbook_sequence
 from kexecdbg.lab.scenario import SOUND, Scenario
+from kexecdbg.lab.tables import Arena, TableBuilder
 
 _ELSEWHERE = 0x3F_C000_0000
 """A virtual address where no RAM is, below the end of the smallest address range, 39 bits."""
+
+_UPPER_HALF = 0xFFFF_0000_0000_0000
+_OTHER_TABLES = 0xC000
+"""Offset of TTBR1's tables in the table area; those of TTBR0 need less."""
 
 
 def _sound(name: str, summary: str, case: EnableCase) -> Scenario:
@@ -22,6 +28,31 @@ def _stack_elsewhere(setup: EnableSetup) -> None:
     setup.map(_ELSEWHERE, setup.stack, Use.DATA)
     setup.tables.set_descriptor(setup.stack, setup.leaf_level, 0)
     setup.registers.sp += _ELSEWHERE - setup.stack
+
+
+def _vectors_above(setup: EnableSetup) -> None:
+    """TTBR1 maps the vectors, as a kernel's own tables do; TTBR0 does not."""
+    layout = setup.case.regime.facts.tcr_layout
+    lower, upper = layout.ranges
+    assert upper.epd is not None
+    arena = Arena(setup.table_area + _OTHER_TABLES, setup.table_area + 0x1_0000)
+    tables = TableBuilder(arena.allocate, table=setup.tables.table)
+    attributes = leaf_attributes(setup.case.regime, tables.table, Use.CODE)
+    tables.map_page(_UPPER_HALF + VECTORS, VECTORS, attributes)
+    for address, data in tables.pages().items():
+        setup.image.place(address, data)
+    setup.tables.set_descriptor(VECTORS, setup.leaf_level, 0)
+    setup.registers.vbar = _UPPER_HALF + VECTORS
+    setup.registers.ttbr1 = tables.root
+    tcr = setup.registers.tcr & ~(1 << upper.epd)
+    for field in ("sh", "orgn", "irgn"):
+        msb, lsb = getattr(lower, field)
+        tcr |= bits(tcr, msb, lsb) << getattr(upper, field)[1]
+    setup.registers.tcr = tcr
+
+
+def _sequence_with_ttbr1(regime: Regime) -> tuple[str, ...]:
+    return (f"msr {regime.facts.ttbr1}, x4", *textbook_sequence(regime))
 
 
 SCENARIOS = (
@@ -56,9 +87,18 @@ SCENARIOS = (
         _sound(
             f"{SHORT_NAMES[regime]}-from-EL3",
             f"{regime.value}: on a machine that starts at EL3",
-            EnableCase(regime, starts_at_el3=True),
+            EnableCase(regime, highest_el=3),
         )
         for regime in (Regime.EL2, Regime.EL1_0, Regime.EL2_0)
+    ),
+    _sound("EL1-only", "EL1&0: on a machine without EL2 and EL3", EnableCase(Regime.EL1_0, highest_el=1)),
+    *(
+        _sound(
+            f"{SHORT_NAMES[regime]}-vectors-above",
+            f"{regime.value}: the vectors in the upper half, through TTBR1",
+            EnableCase(regime, sequence=_sequence_with_ttbr1(regime), defect=_vectors_above),
+        )
+        for regime in TWO_RANGES
     ),
     *(
         _sound(

@@ -110,8 +110,12 @@ def test_the_code_runs_at_the_level_of_the_regime(regime: Regime, spsr: int) -> 
     assert ("secure=on" in guest.machine) is (regime is Regime.EL3)
 
 
-def test_a_machine_may_start_at_el3_for_a_lower_level() -> None:
-    assert "secure=on" in EnableCase(Regime.EL1_0, starts_at_el3=True).build().machine
+@pytest.mark.parametrize(
+    ("highest_el", "machine"),
+    [(1, "virtualization=off"), (3, "virtualization=on,secure=on"), (None, "virtualization=on")],
+)
+def test_a_machine_may_start_higher_or_lack_el2(highest_el: int | None, machine: str) -> None:
+    assert EnableCase(Regime.EL1_0, highest_el=highest_el).build().machine == machine
 
 
 @pytest.mark.parametrize(
