@@ -80,4 +80,5 @@ def test_only_plugins_import_gdb() -> None:
         for path in python_files(folder)
         if any(name.split(".")[0] == "gdb" for name in imports_of(path))
     ]
-    assert wrong == []
+    # The benchmark is sourced into GDB to measure the commands where they run.
+    assert wrong == ["tests/bench/inside_gdb.py"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOT_SHIPPED = {"qemu-scripts/setup", "qemu-scripts/demo"}
+NOT_SHIPPED = {"qemu-scripts/setup", "qemu-scripts/demo", "qemu-scripts/linux-kexec"}
 
 
 @pytest.fixture(scope="module")
