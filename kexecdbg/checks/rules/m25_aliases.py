@@ -16,10 +16,7 @@ from kexecdbg.checks.situation import Situation
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
-    by_attributes: dict[Attributes, list[MappedRange]] = defaultdict(list)
-    for item in usable_ranges(situation):
-        if item.memory_type is not None and item.attributes.shareability is not None:
-            by_attributes[attributes_of(item.memory_type, item.attributes.shareability)].append(item)
+    by_attributes = _by_attributes(usable_ranges(situation))
     if len(by_attributes) < 2:
         return
     from kexecdbg.checks.intervals import Intervals, range_at
@@ -50,6 +47,19 @@ def _check(situation: Situation) -> Iterator[Finding]:
                 "other_descriptor": situation.walk(addresses[1]).levels[-1].descriptor,
             },
         )
+
+
+def _by_attributes(ranges: list[MappedRange]) -> dict[Attributes, list[MappedRange]]:
+    # A scan has one object for all ranges with the same attributes.
+    same: dict[int, list[MappedRange]] = defaultdict(list)
+    for item in ranges:
+        same[id(item.attributes)].append(item)
+    grouped: dict[Attributes, list[MappedRange]] = defaultdict(list)
+    for items in same.values():
+        first = items[0].attributes
+        if first.memory_type is not None and first.shareability is not None:
+            grouped[attributes_of(first.memory_type, first.shareability)] += items
+    return grouped
 
 
 RULE = Rule(
