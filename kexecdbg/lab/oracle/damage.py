@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kexecdbg.arm64.bits import mask
-from kexecdbg.arm64.regimes import HCR_E2H, HCR_RW, HCR_TGE, Regime
+from kexecdbg.arm64.regimes import Regime
 from kexecdbg.lab.oracle.cases import HOLE
 from kexecdbg.lab.oracle.sparse_tables import Entry, encode_address
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _COUNTS = (0, 0, 0, 0, 1, 1, 1, 1, 2)
 _ATTRIBUTE_BITS = (*range(2, 12), *range(50, 55), *range(59, 64))
 _ADDRESS_BITS = tuple(range(12, 50))
-_RES0_IN_HCR = 1 << HCR_RW | 1 << HCR_E2H | 1 << HCR_TGE
 _HCR_BITS = (0, 2, 12, 32, 33, 46)
 _SCTLR_BITS = (2, 12, 19, 25)
 

@@ -77,7 +77,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         "U1",
         "stage 2 MemAttr reserved for a stage 1 table under HCR_EL2.PTW: UNPREDICTABLE, not asked",
-        "Arm ARM D8.6.5, reserved MemAttr values",
+        "Arm ARM, stage 2 memory region attributes: MemAttr with a half of 0b00 is reserved",
         always,
         kills=reserved_memory_type_of_table,
         unpredictable=True,
@@ -218,7 +218,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         "D21",
         "HCR_EL2.FWB = 1 and MemAttr[3] = 1, which is RES0: Device-nGnRnE",
-        "Q combined_attrs_fwb(), default; Arm ARM D8.6.5: reserved, no effect in our walk",
+        "Q combined_attrs_fwb(), default; Arm ARM, stage 2 attributes with FEAT_S2FWB; no effect in our walk",
         probe_d21,
         adjust=reserved_forced,
         choice=True,

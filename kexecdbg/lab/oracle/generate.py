@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kexecdbg.arm64.bits import mask
-from kexecdbg.arm64.features import effective_e2h, has_feature
+from kexecdbg.arm64.features import has_feature
 from kexecdbg.arm64.geometry import LAST_LEVEL, TableFormat
-from kexecdbg.arm64.regimes import HCR_E2H, HCR_TGE, Regime, mmu_enabled
+from kexecdbg.arm64.regimes import HCR_TGE, Regime, mmu_enabled
 from kexecdbg.arm64.stage2 import Stage2, stage2_enabled, stage2_of
 from kexecdbg.arm64.translation import Stage1, stage1_of
 from kexecdbg.lab.oracle.cases import (
@@ -414,8 +414,3 @@ def _set_base(draft: Draft, register: str, table: TableFormat, base: int) -> Non
     high = base >> 48
     assert base & (table.base_alignment - 1) == 0 and (not high or table.output_bits > 48)
     draft.registers[register] = value | base & mask(48) | high << 2 | (draft.rng.random() < 0.3)  # CnP
-
-
-def e2h_is_set(draft: Draft) -> bool:
-    """Whether HCR_EL2.E2H is effectively 1."""
-    return bool(effective_e2h(draft.all_registers)) and bool(draft.registers["HCR_EL2"] >> HCR_E2H & 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from kexecdbg.arm64.walk import walk
 from kexecdbg.lab.oracle.ask import MachineDiedError, Oracle
-from kexecdbg.lab.oracle.cases import Answer, Case, NotAskableError
+from kexecdbg.lab.oracle.cases import Answer, Case
 from kexecdbg.lab.oracle.compare import differences, observed
 from kexecdbg.lab.oracle.deviation import Deviation
 from kexecdbg.lab.oracle.deviations import DEVIATIONS
@@ -120,6 +120,3 @@ def _kills(cpu: str, case: Case) -> bool:
         except MachineDiedError:
             return True
     return False
-
-
-__all__ = ["Expectation", "Judge", "NotAskableError", "probe", "shows"]

@@ -188,7 +188,7 @@ def probe_d23(cpu: str, identity: Identity) -> Case | None:
 
 
 def probe_d24(cpu: str, identity: Identity) -> Case | None:
-    # A 1 GiB block with bit 29 set, output size 32 bits... so bit 37 would be too large if it counted: 512 GiB block.
+    # Bit 37 of a 512 GiB block is RES0; the output size is 32 bits.
     """Shows D24."""
     if not FeatureGuesses(identity).lpa2(GRANULE_4K, stage=1):
         return None
@@ -200,7 +200,7 @@ def probe_d25(cpu: str, identity: Identity) -> Case | None:
     """Shows D25."""
     if not FeatureGuesses(identity).lpa2(GRANULE_4K, stage=1):
         return None
-    # 33 bits of address in 4K granules: 8 entries, 64 bytes; 32 bits: 4 entries, 32 bytes. TTBR bit 5 is A[51].
+    # 32 bits of address: a first table of 4 entries, 32 bytes, at a 64-byte boundary. TTBR bit 5 is A[51].
     tcr = 1 << 31 | 1 << 23 | 1 << 32 | 5 << 16 | 32
     case = _el2(cpu, {_ROOT + 8: _GIB | _AF | _LEAF}, va=_GIB, tcr=tcr)
     return with_register(case, "TTBR0_EL2", _ROOT | 1 << 5)
