@@ -1,0 +1,10 @@
+"""GDB's remote serial protocol: a client of a gdbstub, and the framing that a server needs too.
+
+The protocol is described in the GDB manual, appendix "GDB Remote Serial Protocol"; what QEMU adds (``PhyMemMode``)
+is in its gdbstub.c.
+"""
+
+from kexecdbg.machine.gdb_remote.client import GdbRemote, StopReply
+from kexecdbg.machine.gdb_remote.errors import RemoteError
+
+__all__ = ["GdbRemote", "RemoteError", "StopReply"]

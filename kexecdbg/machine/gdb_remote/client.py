@@ -1,0 +1,372 @@
+"""A client of a gdbstub: registers by canonical name, physical memory, stepping at the stub's own speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+
+from kexecdbg.errors import TargetError
+from kexecdbg.machine.gdb_remote.connection import Connection
+from kexecdbg.machine.gdb_remote.description import (
+    DescribedRegister,
+    TargetDescription,
+    included_files,
+    read_description,
+)
+from kexecdbg.machine.gdb_remote.errors import RemoteError
+
+_CHUNK = 2000
+"""Bytes per memory packet: QEMU's packets hold 4096 characters, two for each byte."""
+_BATCH = 64
+"""Register reads sent ahead of their answers."""
+_XML_CHUNK = 0xF00
+_MAX_XML = 1 << 22
+_SIGTRAP = 5
+
+
+@dataclass(frozen=True)
+class StopReply:
+    """Why the target stopped.
+
+    Attributes:
+        signal: the signal's number, 5 (SIGTRAP) after a step or at a breakpoint.
+        thread: the stub's name of the CPU that stopped, empty when it does not say.
+        ended: the machine is gone.
+    """
+
+    signal: int
+    thread: str = ""
+    ended: bool = False
+
+
+class GdbRemote:
+    """One CPU of a machine behind a gdbstub (use as a context manager).
+
+    >>> with GdbRemote("localhost:1234") as remote:                                 # doctest: +SKIP
+    ...     remote.step()
+    ...     print(hex(remote.read_register("PC")), remote.monitor("info version"))
+
+    Args:
+        target: HOST:PORT, or the path of a unix socket.
+        cpu: which CPU, counted from 0.
+        seconds: how long to wait for an answer.
+
+    Raises:
+        TargetError: nobody listens there, it is no gdbstub, not AArch64, or has no such CPU.
+    """
+
+    def __init__(self, target: str, cpu: int = 0, seconds: float = 10.0) -> None:
+        self._connection = Connection(target, seconds)
+        self._running = False
+        try:
+            self.features = self._negotiate()
+            # QEMU answers register packets only once the description has been fetched.
+            self.description = self._fetch_description()
+            self._by_name = self.description.by_canonical_name()
+            self.threads = self._threads()
+            if not 0 <= cpu < len(self.threads):
+                raise TargetError(f"{target}: there is no CPU {cpu}; the machine has {len(self.threads)}")
+            self.thread = self.threads[cpu]
+            self.expect_ok(f"Hg{self.thread}")
+        except BaseException:
+            self._connection.close()
+            raise
+
+    # Packets
+
+    def packet(self, text: str, seconds: float | None = None) -> str:
+        """Send ``text`` and return the answer; empty when the stub does not know the packet."""
+        return self._connection.request(text.encode("latin-1"), seconds).decode("latin-1")
+
+    def expect_ok(self, text: str) -> None:
+        """Send ``text``, which has to be answered with OK.
+
+        Raises:
+            RemoteError: it is not.
+        """
+        reply = self.packet(text)
+        if reply != "OK":
+            raise RemoteError(text, reply, "refused" if reply else "not supported by this stub")
+
+    def _negotiate(self) -> dict[str, str]:
+        reply = self.packet("qSupported:multiprocess-;swbreak+;hwbreak+;vContSupported+;xmlRegisters=aarch64")
+        features = dict(_feature(part) for part in reply.split(";") if part)
+        # QEMU has neither no-ack mode in 7.2 nor in 10.0; other stubs do.
+        if features.get("QStartNoAckMode") == "+":
+            self.expect_ok("QStartNoAckMode")
+            self._connection.stop_acknowledging()
+        return features
+
+    def _fetch_description(self) -> TargetDescription:
+        files: dict[str, str] = {}
+        wanted = ["target.xml"]
+        while wanted:
+            name = wanted.pop(0)
+            if name not in files:
+                files[name] = self._transfer("features", name)
+                wanted += included_files(files[name])
+        return read_description(files)
+
+    def _transfer(self, kind: str, name: str) -> str:
+        text = ""
+        while len(text) <= _MAX_XML:
+            request = f"qXfer:{kind}:read:{name}:{len(text):x},{_XML_CHUNK:x}"
+            reply = self.packet(request)
+            if reply[:1] not in ("m", "l"):
+                raise RemoteError(request, reply, f"cannot read its {kind}; is it QEMU's gdbstub?")
+            text += reply[1:]
+            if reply[0] == "l":
+                return text
+        raise TargetError(f"gdbstub: its description {name} does not end")
+
+    def _threads(self) -> tuple[str, ...]:
+        names: list[str] = []
+        request = "qfThreadInfo"
+        while (reply := self.packet(request)).startswith("m"):
+            names += reply[1:].split(",")
+            request = "qsThreadInfo"
+        if reply != "l":
+            raise RemoteError(request, reply, "does not list its CPUs")
+        return tuple(names)
+
+    # Registers
+
+    @property
+    def register_names(self) -> tuple[str, ...]:
+        """Canonical names of all registers that the stub has."""
+        return tuple(self._by_name)
+
+    @cached_property
+    def _core_layout(self) -> tuple[tuple[str, int, int], ...]:
+        """Name, start and end (hexadecimal digits) of each core register in a ``g`` answer."""
+        layout, position = [], 0
+        for register in self.description.registers:
+            if register.is_core:
+                end = position + 2 * register.size
+                layout.append((register.canonical or register.gdb_name, position, end))
+                position = end
+        return tuple(layout)
+
+    @property
+    def core_names(self) -> tuple[str, ...]:
+        """Names of the registers that :meth:`read_core` gives: X0 to X30, SP, PC, PSTATE."""
+        return tuple(name for name, _, _ in self._core_layout)
+
+    def read_core(self) -> dict[str, int]:
+        """The general registers, SP, PC and PSTATE by canonical name, in one packet."""
+        return self.decode_core(self._connection.request(b"g"))
+
+    def decode_core(self, reply: bytes) -> dict[str, int]:
+        """The registers in the answer to a ``g`` packet.
+
+        Raises:
+            RemoteError: it is not what such an answer looks like.
+        """
+        try:
+            data = bytes.fromhex(reply.decode("ascii"))
+            return {
+                name: int.from_bytes(data[start // 2 : end // 2], "little") for name, start, end in self._core_layout
+            }
+        except ValueError as error:
+            raise RemoteError("g", reply.decode("latin-1"), "gives no registers") from error
+
+    def read_register(self, name: str) -> int | None:
+        """The value of one register; ``None`` when the stub has none of that name or cannot read it."""
+        return self.read_registers([name]).get(name)
+
+    def read_registers(self, names: Iterable[str]) -> dict[str, int]:
+        """The values of the registers that the stub has and can read; the reads are sent ahead of their answers."""
+        known = [(name, self._by_name[name]) for name in names if name in self._by_name]
+        values: dict[str, int] = {}
+        for start in range(0, len(known), _BATCH):
+            batch = known[start : start + _BATCH]
+            self._connection.send(*(b"p%x" % register.number for _, register in batch))
+            for name, register in batch:
+                value = _value(self._connection.receive(), register)
+                if value is not None:
+                    values[name] = value
+        return values
+
+    def write_register(self, name: str, value: int) -> None:
+        """Set a register and read it back.
+
+        Raises:
+            TargetError: the stub has no such register, or the write did not take (QEMU drops those of system
+                registers).
+        """
+        register = self._by_name.get(name)
+        if register is None:
+            raise TargetError(f"gdbstub: it has no register {name}")
+        self.expect_ok(f"P{register.number:x}={value.to_bytes(register.size, 'little').hex()}")
+        found = self.read_register(name)
+        if found != value:
+            shown = "nothing" if found is None else f"{found:#x}"
+            raise TargetError(f"{name}: wrote {value:#x} and read back {shown}; QEMU drops writes to system registers")
+
+    # Memory
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """``size`` bytes at the physical address; QEMU reads zeros where there is no memory, so ask its map first.
+
+        Raises:
+            RemoteError: the stub cannot read it.
+        """
+        data = bytearray()
+        with self._physical_mode():
+            while len(data) < size:
+                length = min(_CHUNK, size - len(data))
+                request = f"m{address + len(data):x},{length:x}"
+                reply = self.packet(request)
+                if len(reply) != 2 * length:
+                    raise RemoteError(request, reply, "cannot read physical memory")
+                data += bytes.fromhex(reply)
+        return bytes(data)
+
+    def write_physical(self, address: int, data: bytes) -> None:
+        """Write at the physical address.
+
+        Raises:
+            RemoteError: the stub refuses.
+        """
+        with self._physical_mode():
+            for start in range(0, len(data), _CHUNK):
+                piece = data[start : start + _CHUNK]
+                self.expect_ok(f"M{address + start:x},{len(piece):x}:{piece.hex()}")
+
+    @contextmanager
+    def _physical_mode(self) -> Iterator[None]:
+        mode = self.packet("qqemu.PhyMemMode")
+        if mode not in ("0", "1"):
+            raise RemoteError("qqemu.PhyMemMode", mode, "cannot read physical memory; QEMU has it since 4.1")
+        if mode == "0":
+            self.expect_ok("Qqemu.PhyMemMode:1")
+        try:
+            yield
+        finally:
+            if mode == "0":
+                self.expect_ok("Qqemu.PhyMemMode:0")
+
+    # Running
+
+    def start_step(self) -> None:
+        """Let this CPU execute one instruction, the others stand still; :meth:`wait_stop` waits for it."""
+        self._connection.send(b"vCont;s:%b" % self.thread.encode())
+        self._running = True
+
+    def step(self) -> StopReply:
+        """Execute one instruction on this CPU."""
+        self.start_step()
+        return self.wait_stop()
+
+    def start(self) -> None:
+        """Let all CPUs run; :meth:`wait_stop` waits for a stop."""
+        self._connection.send(b"vCont;c")
+        self._running = True
+
+    def wait_stop(self, seconds: float | None = None) -> StopReply:
+        """The stop of the target, waiting at most ``seconds``.
+
+        Raises:
+            RemoteError: it did not stop by then, or the connection ended.
+        """
+        reply = self._connection.receive(seconds).decode("latin-1")
+        self._running = False
+        if reply[:1] in ("W", "X"):
+            return StopReply(0, ended=True)
+        if reply[:1] not in ("T", "S"):
+            raise RemoteError("vCont", reply, "is not a stop")
+        fields = dict(field.split(":", 1) for field in reply[3:].split(";") if ":" in field)
+        return StopReply(int(reply[1:3], 16), fields.get("thread", ""))
+
+    def interrupt(self, seconds: float = 10.0) -> StopReply:
+        """Stop the running target."""
+        self._connection.interrupt()
+        return self.wait_stop(seconds)
+
+    def run_to(self, addresses: Collection[int], seconds: float | None = None) -> int:
+        """Run until the PC is one of ``addresses``, and return the PC.
+
+        Raises:
+            TargetError: the machine ended, stopped elsewhere, or ``seconds`` passed first; then it is stopped.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        for address in addresses:
+            self.expect_ok(f"Z1,{address:x},4")
+        try:
+            self.start()
+            reply = self._wait_until(deadline)
+        finally:
+            if not self._running:
+                for address in addresses:
+                    self.expect_ok(f"z1,{address:x},4")
+        if reply.ended:
+            raise TargetError("the machine has ended")
+        pc = self.read_register("PC")
+        if reply.signal != _SIGTRAP or pc is None or pc not in addresses:
+            wanted = ", ".join(f"{address:#x}" for address in sorted(addresses)[:4])
+            raise TargetError(f"the machine stopped at {pc or 0:#x} before it reached {wanted}")
+        return pc
+
+    def _wait_until(self, deadline: float | None) -> StopReply:
+        if deadline is None:
+            return self.wait_stop(float("inf"))
+        try:
+            return self.wait_stop(max(0.0, deadline - time.monotonic()))
+        except RemoteError:
+            if time.monotonic() < deadline:
+                raise
+            return self.interrupt()
+
+    # QEMU's monitor
+
+    def monitor(self, command: str) -> str:
+        """What the monitor answers to ``command``.
+
+        Raises:
+            RemoteError: the stub has no monitor.
+        """
+        self._connection.send(b"qRcmd," + command.encode().hex().encode())
+        text = bytearray()
+        while True:
+            reply = self._connection.receive()
+            if reply == b"OK":
+                return text.decode(errors="replace").replace("\r\n", "\n")
+            if not reply.startswith(b"O"):
+                raise RemoteError(f"qRcmd {command}", reply.decode("latin-1"), "has no monitor; is the target QEMU?")
+            text += bytes.fromhex(reply[1:].decode("ascii"))
+
+    def detach(self) -> None:
+        """Let the machine run on without a debugger, and end the connection."""
+        self.expect_ok("D")
+        self._connection.close()
+
+    def close(self) -> None:
+        """End the connection; the machine stays as it is (QEMU 7.2 and 10.0 leave a stopped one stopped)."""
+        self._connection.close()
+
+    def __enter__(self) -> GdbRemote:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _feature(part: str) -> tuple[str, str]:
+    name, equals, value = part.partition("=")
+    return (name, value) if equals else (part[:-1], part[-1:])
+
+
+def _value(reply: bytes, register: DescribedRegister) -> int | None:
+    """The value in the answer to a ``p`` packet; ``None`` for an error, an empty answer, or ``xxxx`` (unavailable)."""
+    if len(reply) != 2 * register.size:
+        return None
+    try:
+        return int.from_bytes(bytes.fromhex(reply.decode("ascii")), "little")
+    except ValueError:
+        return None
