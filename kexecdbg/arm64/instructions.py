@@ -7,6 +7,7 @@ Text and branch targets come from capstone. MSR, MRS and SYS are decoded from th
 from __future__ import annotations
 
 import enum
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -100,6 +101,21 @@ def decode_instruction(word: int, address: int) -> Instruction:
     text = f"{decoded.mnemonic} {decoded.op_str}".strip()
     flow, target = _flow(decoded)
     return Instruction(address, word, text, flow, target, move)
+
+
+@lru_cache(maxsize=4096)
+def written_registers(word: int, address: int) -> frozenset[str]:
+    """The general registers and SP that ``word`` writes, as capstone has it; none when it does not know ``word``."""
+    decoded = next(iter(_disassembler().disasm(word.to_bytes(4, "little"), address, 1)), None)
+    if decoded is None:
+        return frozenset()
+    _, written = decoded.regs_access()
+    names = {_GENERAL_ALIASES.get(name, name) for name in map(decoded.reg_name, written)}
+    return frozenset(name.upper().replace("W", "X") for name in names if _GENERAL_NAME.fullmatch(name))
+
+
+_GENERAL_ALIASES = {"fp": "x29", "lr": "x30", "wsp": "sp"}
+_GENERAL_NAME = re.compile(r"[wx]\d+|sp")
 
 
 def _flow_of_unknown(word: int) -> Flow:

@@ -12,12 +12,13 @@ from kexecdbg.arm64.evaluation import Evaluation, Step, Stop, StopReason
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction, decode_instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
-from kexecdbg.arm64.ranges import ScanLimits, TableScan
+from kexecdbg.arm64.ranges import TableScan
 from kexecdbg.arm64.regimes import SCTLR_EE, Regime, current_el, mmu_enabled, regime_of
-from kexecdbg.arm64.scan import scan
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import PendingWrite, pending_write
 from kexecdbg.checks.evaluated_code import Approach, aftermath, approach
+from kexecdbg.checks.relocation import Relocation, find_relocation
+from kexecdbg.checks.table_scans import scan_tables
 from kexecdbg.checks.touches import Touch, TouchKind, touches_of
 from kexecdbg.errors import MemoryUnreadableError, UsageError
 from kexecdbg.machine.memory_map import MemoryMap, memory_map_of
@@ -26,8 +27,6 @@ from kexecdbg.machine.state import CpuState
 _VECTOR_SP_EL0 = 0x000
 _VECTOR_SP_ELX = 0x200
 _MAX_ADDRESS = (1 << 64) - 1
-_SCAN_LIMITS = ScanLimits(entries=1 << 22)
-"""8192 tables of 4 KiB: the linear map of 16 GiB in pages; more than that is garbage, or takes too long to wait for."""
 
 
 class OverlayMemory:
@@ -132,14 +131,12 @@ class Situation:
     @cached_property
     def scans(self) -> tuple[TableScan, ...]:
         """Everything that the tables map after the write, TTBR0's first; nothing while the regime's MMU stays off."""
-        facts = self.regime.facts
-        if not mmu_enabled(self.regime, self.after):
-            return ()
-        return tuple(
-            scan(self.after, self.memory, self.regime, ttbr=number, limits=_SCAN_LIMITS)
-            for number, name in enumerate((facts.ttbr0, facts.ttbr1))
-            if name is not None and self.after.get(name) is not None
-        )
+        return scan_tables(self.after, self.memory, self.regime)
+
+    @cached_property
+    def relocation(self) -> Relocation | None:
+        """The kexec relocation that this code carries out; ``None`` when no register points to its argument."""
+        return find_relocation(self.before, self.after, self.memory, self.next_pc)
 
     def walk(self, va: int, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None) -> Walk:
         """Translate ``va`` in the state after the write, with further ``registers`` and memory ``words`` replaced."""

@@ -1,0 +1,110 @@
+"""K06: the page list is broken, or overwrites what is still needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.rule import Rule
+from kexecdbg.checks.situation import Situation
+from kexecdbg.kexec.defects import AreaKind, Defect, DefectKind, Occurrence
+
+_SEVERITIES = {
+    DefectKind.NO_FLAG: Severity.HAZARD,
+    DefectKind.SEVERAL_FLAGS: Severity.HAZARD,
+    DefectKind.ODD_BITS: Severity.HAZARD,
+    DefectKind.OUTSIDE_SEGMENTS: Severity.HAZARD,
+    DefectKind.SOURCE_WRITTEN_LATER: Severity.NOTE,
+    DefectKind.LIST_WRITTEN_LATER: Severity.NOTE,
+}
+"""All others are fatal: the copy faults, never ends, or something else than the image arrives."""
+_AREAS = frozenset({AreaKind.CODE, AreaKind.TABLES, AreaKind.STACK})
+"""The argument and the vectors have entries of their own: K01 and K03."""
+
+
+def _check(situation: Situation) -> Iterator[Finding]:
+    relocation = situation.relocation
+    if relocation is None:
+        return
+    overwritten: dict[AreaKind, list[Defect]] = {}
+    for defect in relocation.audit.defects:
+        if defect.area is None:
+            yield _of_list(defect)
+        elif defect.area.kind in _AREAS:
+            overwritten.setdefault(defect.area.kind, []).append(defect)
+    for defects in overwritten.values():
+        yield _of_areas(defects)
+
+
+def _of_list(defect: Defect) -> Finding:
+    first = defect.first
+    more = f" ({defect.count} in all)" if defect.count > 1 else ""
+    detail = f": {defect.detail}" if defect.detail else ""
+    return Finding(
+        "K06",
+        _SEVERITIES.get(defect.kind, Severity.FATAL),
+        f"The page list {defect.kind.value}{detail}. {_place(first)}{_writer(first)}{more}.",
+        _evidence(defect, first),
+    )
+
+
+def _of_areas(defects: list[Defect]) -> Finding:
+    """What is overwritten of one kind, in one finding; the page that is overwritten first counts."""
+    defect = min(defects, key=lambda each: each.first.index)
+    area, first = defect.area, defect.first
+    assert area is not None
+    count = sum(each.count for each in defects)
+    more = f" ({count} such pages in all)" if count > 1 else ""
+    return Finding(
+        "K06",
+        Severity.FATAL,
+        f"Entry {first.writer} of the page list copies {first.writer_source or 0:#x} over {area.name} at "
+        f"{max(area.start, first.page):#x}, which the relocation still needs{more}.",
+        {**_evidence(defect, first), "count": count, "area": area.name},
+    )
+
+
+def _place(found: Occurrence) -> str:
+    if found.entry is None:
+        return f"First: {found.page:#x}"
+    at = f" at {found.address:#x}" if found.address is not None else " (the head)"
+    about = "" if found.page == found.entry & ~0xFFF else f" is about {found.page:#x}"
+    return (
+        f"Entry {found.index}{at}, {found.entry:#x},{about}" if about else f"Entry {found.index}{at}: {found.entry:#x}"
+    )
+
+
+def _writer(found: Occurrence) -> str:
+    if found.writer is None:
+        return ""
+    return f"; entry {found.writer} copies {found.writer_source or 0:#x} there"
+
+
+def _evidence(defect: Defect, first: Occurrence) -> dict[str, int | str | None]:
+    return {
+        "defect": defect.kind.name.lower(),
+        "count": defect.count,
+        "index": first.index,
+        "address": first.address,
+        "entry": first.entry,
+        "page": first.page,
+        "writer": first.writer,
+        "writer_source": first.writer_source,
+    }
+
+
+RULE = Rule(
+    "K06",
+    "The page list is broken",
+    "The relocation code follows the list without a look at it: a cycle never ends, a missing IND_DONE runs on through "
+    "memory, a source that was a destination before is copied with the wrong contents, and a destination on top of the "
+    "code, the tables or the list itself pulls the ground from under the copy. The kernel keeps all of this from "
+    "happening when it builds the list; a bug, or memory corruption, does not.",
+    (
+        "Linux kernel/kexec_core.c: kimage_alloc_page(), kimage_add_entry(), sanity_check_segment_list(), "
+        "kimage_is_destination_range()",
+        "include/linux/kexec.h (IND_DESTINATION, IND_INDIRECTION, IND_DONE, IND_SOURCE)",
+    ),
+    _check,
+    symptom="Silence after the copy, a hang in it, or a new kernel that crashes in different places.",
+)

@@ -1,0 +1,81 @@
+"""The relocation guest without QEMU: its image in memory, its first registers, the switch that its code leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.situation import Situation, situation_at
+from kexecdbg.checks.verdict import judge
+from kexecdbg.lab.relocation import RelocationCase, RelocationGuest
+from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind
+from kexecdbg.machine.state import CpuState
+
+RAM = Region(0x4000_0000, 0x2_4000_0000, RegionKind.RAM, "ram")
+UART = Region(0x0900_0000, 0x0900_1000, RegionKind.DEVICE, "pl011")
+
+RESET = {
+    "PSTATE": 0x3C9,
+    "SCTLR_EL1": 0x00C5_0838,
+    "SCTLR_EL2": 0x00C5_0830,
+    "VBAR_EL1": 0,
+    "TCR_EL2": 0,
+    "MAIR_EL2": 0,
+    "TTBR0_EL1": 0,
+    "TTBR1_EL1": 0,
+    "TTBR0_EL2": 0,
+    "CCSIDR_EL1": 0x701F_E00A,
+    "ID_AA64PFR0_EL1": 0x2222,
+    "ID_AA64MMFR0_EL1": 0x1124,
+    "ID_AA64MMFR1_EL1": 0,
+    "ID_AA64MMFR2_EL1": 0,
+    "ID_AA64MMFR3_EL1": 0,
+}
+"""What a cortex-a57 starts with, as far as the guest does not set it; PSTATE is EL2h."""
+
+
+class SparseRam:
+    """RAM of the lab machine: the image, and zeros around it."""
+
+    def __init__(self, contents: Mapping[int, bytes], *devices: Region) -> None:
+        self.contents = {start: bytearray(data) for start, data in contents.items()}
+        self.memory_map = MemoryMap([RAM, UART, *devices])
+
+    def read(self, address: int, size: int) -> bytes:
+        """Exactly ``size`` bytes of RAM."""
+        self.memory_map.check_readable(address, size)
+        found = bytearray(size)
+        for start, data in self.contents.items():
+            low, high = max(address, start), min(address + size, start + len(data))
+            if low < high:
+                found[low - address : high - address] = data[low - start : high - start]
+        return bytes(found)
+
+
+@cache
+def guest_of(case: RelocationCase) -> RelocationGuest:
+    """The laid-out case; building one takes a moment."""
+    return case.build()
+
+
+def at_switch(case: RelocationCase, registers: Mapping[str, int] | None = None) -> Situation:
+    """The switch that the guest comes to, from its first instruction on."""
+    guest = guest_of(case)
+    memory = SparseRam(guest.image.runs())
+    state = CpuState({**RESET, "PC": guest.program.entry, **(registers or {})})
+    return situation_at(state, memory)
+
+
+def findings(situation: Situation, rule: str) -> list[Finding]:
+    """What one rule says."""
+    return [finding for finding in judge(situation).findings if finding.id == rule]
+
+
+def serious(situation: Situation) -> set[str]:
+    """Ids of the fatal and hazard findings that are not consequences."""
+    return {
+        finding.id
+        for finding in judge(situation).findings
+        if finding.severity is not Severity.NOTE and not finding.is_consequence
+    }
