@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kexecdbg.arm64.bits import bit
@@ -17,6 +17,7 @@ from kexecdbg.arm64.regimes import SCTLR_EE, Regime, current_el, mmu_enabled, re
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import PendingWrite, pending_write
 from kexecdbg.checks.evaluated_code import Approach, aftermath, approach
+from kexecdbg.checks.lead_up import Way, ways_to
 from kexecdbg.checks.relocation import Relocation, find_relocation
 from kexecdbg.checks.table_scans import scan_tables
 from kexecdbg.checks.touches import Touch, TouchKind, touches_of
@@ -57,6 +58,7 @@ class Situation:
         site: address of the write, or of the next instruction when the write is only assumed.
         next_pc: first address that is fetched after the write.
         approach: the instructions from the PC to the write; none when the PC is there.
+        start: the state now, when there is an approach.
     """
 
     before: CpuState
@@ -65,6 +67,7 @@ class Situation:
     site: int
     next_pc: int
     approach: tuple[Step, ...] = ()
+    start: CpuState | None = None
 
     @cached_property
     def el(self) -> int:
@@ -102,6 +105,12 @@ class Situation:
     def vector_fault(self) -> Fault | None:
         """The fault of a fetch from the exception vector."""
         return self.vector_fetch.fault_for(Access.FETCH)
+
+    @cached_property
+    def lead_up(self) -> tuple[Way, ...]:
+        """The ways to the write, as far back as the code tells; each ends right before it."""
+        ways = ways_to(self.start or self.before, self.memory)
+        return tuple((*way, *self.approach) for way in ways or ((),) if way or self.approach)
 
     @cached_property
     def aftermath(self) -> Evaluation:
@@ -209,19 +218,19 @@ def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:
     instruction = instruction_at(state, memory, pc)
     write = pending_write(instruction, state)
     if write is not None and write.enables_mmu:
-        return _at_write(state, memory, write, ())
+        return _at_write(state, memory, write)
     found = approach(state, memory)
     if found.reached:
         ahead = pending_write(instruction_at(found.state, found.memory, found.evaluation.stop.address), found.state)
         assert ahead is not None
-        return _at_write(found.state, found.memory, ahead, found.evaluation.steps)
+        return replace(_at_write(found.state, found.memory, ahead), approach=found.evaluation.steps, start=state)
     raise UsageError(_not_found(state, regime, instruction, found))
 
 
-def _at_write(state: CpuState, memory: PhysicalMemory, write: PendingWrite, steps: tuple[Step, ...]) -> Situation:
+def _at_write(state: CpuState, memory: PhysicalMemory, write: PendingWrite) -> Situation:
     site = state.require("PC", "which instruction comes next")
     after = state.with_values({write.register: write.value})
-    return Situation(state, after, memory, site, site + INSTRUCTION_SIZE, steps)
+    return Situation(state, after, memory, site, site + INSTRUCTION_SIZE)
 
 
 def _not_found(state: CpuState, regime: Regime, instruction: Instruction, found: Approach) -> str:
