@@ -17,7 +17,7 @@ from kexecdbg.lab.oracle.judge import Judge, probe
 from kexecdbg.lab.oracle.run import CPUS, question_of_seed, run_chunk, run_oracle
 from kexecdbg.ui.cli import main
 
-COUNT = 24_000
+COUNT = 21_000
 """Of which a few are not asked; at least 20,000 are compared."""
 
 

@@ -77,8 +77,8 @@ def probe_d3(cpu: str, identity: Identity) -> Case | None:
 
 
 def probe_d4(cpu: str, identity: Identity) -> Case | None:
-    # Stage 2 of 39 bits starts at level 1 and is empty; stage 1 of 48 bits starts at level 0.
     """Shows D4."""
+    # Stage 2 of 39 bits starts at level 1 and is empty; stage 1 of 48 bits starts at level 0.
     vtcr = 1 << 31 | 5 << 16 | 1 << 6 | 25
     on = 0x30D0_0801 | 1 << SCTLR_C
     return _el1(cpu, {}, Operation.S1E1R, 0x1000, HCR_EL2=1 << 31 | 1, SCTLR_EL1=on, VTCR_EL2=vtcr)
@@ -188,8 +188,8 @@ def probe_d23(cpu: str, identity: Identity) -> Case | None:
 
 
 def probe_d24(cpu: str, identity: Identity) -> Case | None:
-    # Bit 37 of a 512 GiB block is RES0; the output size is 32 bits.
     """Shows D24."""
+    # Bit 37 of a 512 GiB block is RES0; the output size is 32 bits.
     if not FeatureGuesses(identity).lpa2(GRANULE_4K, stage=1):
         return None
     tcr = 1 << 31 | 1 << 23 | 1 << 32 | 16
@@ -207,8 +207,8 @@ def probe_d25(cpu: str, identity: Identity) -> Case | None:
 
 
 def probe_d26(cpu: str, identity: Identity) -> Case | None:
-    # Both stages start at level 1, and so does the fault.
     """Shows D26."""
+    # Both stages start at level 1, and so does the fault.
     memory = {_SECOND_ROOT + 8: _GIB | _AF | 0xC0 | _LEAF}
     registers = {"HCR_EL2": 1 << 31 | 1 | 1 << HCR_PTW, "SCTLR_EL1": 0x30D0_0801 | 1 << SCTLR_C}
     return _el1(cpu, memory, Operation.S1E1R, 0x1000, **registers, TCR_EL1=5 << 32 | 25, VTCR_EL2=_IDENTITY_VTCR)
