@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from kexecdbg.arm64.bits import bits
 from kexecdbg.errors import TargetError
 from kexecdbg.lab.boot import LabMachine, boot
 from kexecdbg.lab.recipe import LabGuest
@@ -110,16 +111,19 @@ def run_scenario(scenario: Scenario) -> ScenarioResult:
             document = gdb.run(f"kexec-step --follow --timeout {_SECONDS:g}", 2 * _SECONDS).document
             observed = {which: document["observed"][which] for which in ("first", "then")}
             if observed["first"] is None:
-                ran_on = _go_on(machine, gdb)
-                if not ran_on:
-                    observed = _first_two(log.exceptions())
+                observed = _go_on(machine, gdb)
+                ran_on = observed["first"] is None
         except TargetError as error:
             problem = str(error)
         return ScenarioResult(scenario, document["check"], observed, _first_two(log.exceptions()), ran_on, problem)
 
 
-def _go_on(machine: LabMachine[LabGuest], gdb: GdbSession) -> bool:
-    """Let the guest run until it ends or takes an exception; whether it came to its end and said so."""
+def _go_on(machine: LabMachine[LabGuest], gdb: GdbSession) -> Mapping[str, ExceptionJson | None]:
+    """Let the guest run until it has come to its end and said so, or takes an exception; that and the next one.
+
+    Raises:
+        TargetError: it does neither.
+    """
     guest = machine.guest
     vectors = [guest.vectors + offset for offset in _SYNCHRONOUS_VECTORS]
     for address in [*vectors, *([] if guest.rests_at is None else [guest.rests_at])]:
@@ -129,12 +133,23 @@ def _go_on(machine: LabMachine[LabGuest], gdb: GdbSession) -> bool:
         pc = int(gdb.command("output/x $pc"), 16)
     except TargetError:
         pc = None  # it has powered itself off
-    if pc in vectors:
-        # QEMU stops here before it fetches: the step takes the second exception, if the vector faults.
-        gdb.command("stepi", _SECONDS)
-        return False
-    machine.qemu.console.wait_for(guest.console, _SECONDS)
-    return True
+    if pc not in vectors:
+        machine.qemu.console.wait_for(guest.console, _SECONDS)
+        return {"first": None, "then": None}
+    # QEMU stops at a breakpoint before it fetches: the step takes the second exception, if the vector faults.
+    first = _syndrome(gdb)
+    gdb.command("stepi", _SECONDS)
+    still_there = int(gdb.command("output/x $pc"), 16) in vectors
+    then = _syndrome(gdb) if still_there else None
+    return {"first": first, "then": then if then != first else None}
+
+
+def _syndrome(gdb: GdbSession) -> ExceptionJson:
+    """The syndrome registers of the exception level that the CPU is at."""
+    el = bits(int(gdb.command("output/x $cpsr"), 16), 3, 2)
+    names = {"esr": f"ESR_EL{el}", "far": f"FAR_EL{el}", "elr": f"ELR_EL{el}"}
+    document = gdb.run(f"kexec-regs {' '.join(names.values())}").document
+    return {field: f"{int(document[name]['value'], 16):#x}" for field, name in names.items()}
 
 
 def _first_two(exceptions: Sequence[LoggedException]) -> dict[str, ExceptionJson | None]:

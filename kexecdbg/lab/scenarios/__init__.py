@@ -18,8 +18,9 @@ contents of RAM. The instructions of the switch are the lines of ``sequence``. `
 (kexecdbg/lab/relocation.py) is the kexec relocation with a page list; it can be spoilt the same way.
 
 ``expected`` names every fatal and hazard finding that is not the consequence of another one, the entry's own among
-them. Where QEMU's CPU does not mind the defect, ``qemu_lets_it_pass`` says why, with the source; the scenario agrees
-when the CPU ran on and the check found the defect. Try it with ``kexecdbg lab run M99``.
+them. Where QEMU's CPU does not mind the defect, ``qemu_lets_it_pass`` says why, with the source (for a whole entry that
+is ``LAXITY[entry].text`` of kexecdbg/checks/qemu_laxity.py); the scenario agrees when the CPU ran on and the check
+found the defect. Try it with ``kexecdbg lab run M99``.
 """
 
 from __future__ import annotations
