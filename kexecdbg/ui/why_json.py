@@ -38,8 +38,12 @@ def diagnosis_json(found: Diagnosis, watched: Watch | None = None) -> Json:
         "lost": list(found.lost),
         "switch": None if found.origin is None else _origin(found.origin),
         "searched": None
-        if found.searched is None
-        else {"bytes": found.searched.size, "everything": found.searched.everything},
+        if found.search is None
+        else {
+            "bytes": found.search.searched.size,
+            "everything": found.search.searched.everything,
+            "undecided": [number(address) for address in found.search.undecided],
+        },
         "suspects": [
             {"va": number(item.va), "end": number(item.end), "pa": number(item.pa), "level": item.level}
             for item in found.suspects
@@ -66,6 +70,7 @@ def _origin(origin: Origin) -> Json:
         "text": origin.instruction.text,
         "explains": origin.explains,
         "also": [number(address) for address in origin.also],
+        "or_later": [number(address) for address in origin.or_later],
         "check": verdict(origin.verdict),
         "first": exception(origin.first),
         "repairs": [repair(item) for item in plan.repairs] if plan else [],

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.ranges import MappedRange
 from kexecdbg.arm64.regimes import RANGE_SELECT_BIT
 from kexecdbg.arm64.registers.pstate import AARCH64_MODES
 from kexecdbg.arm64.syndromes import decode_syndrome
-from kexecdbg.checks.finding import Severity
+from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.fixing import RepairPlan
 from kexecdbg.checks.prediction import Outcome
 from kexecdbg.checks.stuck.diagnosis import Condition, Diagnosis
-from kexecdbg.checks.stuck.origin import Origin
-from kexecdbg.checks.stuck.syndrome import HeldSyndrome, Standing
+from kexecdbg.checks.stuck.origin import Origin, OriginSearch
+from kexecdbg.checks.stuck.syndrome import DATA_ABORTS, INSTRUCTION_ABORTS, HeldSyndrome, Standing
 from kexecdbg.checks.stuck.watch import Watch
 from kexecdbg.ui.style import Style, hanging
 from kexecdbg.ui.verdict_text import exception_text, finding_text, repair_text
@@ -22,17 +22,13 @@ from kexecdbg.ui.verdict_text import exception_text, finding_text, repair_text
 _COLUMN = 11
 _MIB = 1 << 20
 _SUSPECTS_SHOWN = 4
-_TRANSLATION = frozenset(
-    {Condition.VECTOR_LOOP, Condition.VECTOR_OUT_OF_REACH, Condition.CANNOT_EXECUTE, Condition.RESTS_IN_VECTOR}
-)
-"""Conditions that a switch of the MMU can be the origin of."""
 
 
 def why_text(diagnosis: Diagnosis, watched: Watch | None, style: Style) -> str:
     """What kexec-why prints about one CPU."""
     origin = diagnosis.origin
-    lines = [hanging("", headline(diagnosis, style), 0)]
-    lines += [hanging("where", _where(diagnosis), _COLUMN, style), *_code(diagnosis, style)]
+    lines = [headline(diagnosis, style), hanging("where", _where(diagnosis), _COLUMN, style)]
+    lines += _code(diagnosis, style)
     if watched is not None:
         lines.append(hanging("watched", _watched(watched), _COLUMN, style))
     if diagnosis.syndrome is not None:
@@ -41,28 +37,39 @@ def why_text(diagnosis: Diagnosis, watched: Watch | None, style: Style) -> str:
         lines.append(hanging("lost", _lost(diagnosis), _COLUMN, style))
     if origin is not None:
         lines += _origin(origin, diagnosis, style)
-    elif diagnosis.searched is not None:
-        lines.append(hanging("switch", _not_found(diagnosis), _COLUMN, style))
-    if diagnosis.suspects and (origin is None or not origin.explains):
+    elif diagnosis.search is not None and _translation_is_why(diagnosis):
+        lines.append(hanging("switch", _not_found(diagnosis.search, diagnosis), _COLUMN, style))
+    if diagnosis.suspects and _translation_is_why(diagnosis) and (origin is None or not origin.explains):
         lines += _suspects(diagnosis.suspects, diagnosis, style)
     return "\n".join([*lines, *_next(diagnosis, style)])
 
 
 def headline(diagnosis: Diagnosis, style: Style) -> str:
     """The verdict in one sentence."""
-    word, emphasise = {True: ("STUCK", style.bad), False: ("NOT STUCK", style.good), None: ("UNKNOWN", style.warn)}[
-        diagnosis.stuck
-    ]
-    return f"{emphasise(word)}: the CPU {diagnosis.condition.value}, {diagnosis.pc:#x}"
+    label, emphasise = _verdict(diagnosis, style)
+    text = hanging(label, _condition(diagnosis), len(label) + 1)
+    return emphasise(label) + text[len(label) :]
+
+
+def _verdict(diagnosis: Diagnosis, style: Style) -> tuple[str, Callable[[str], str]]:
+    if diagnosis.stuck is None:
+        return "UNKNOWN:", style.warn
+    return ("STUCK:", style.bad) if diagnosis.stuck else ("NOT STUCK:", style.good)
+
+
+def _condition(diagnosis: Diagnosis) -> str:
+    return f"at {diagnosis.pc:#x}, the CPU {diagnosis.condition.value}"
 
 
 def summary(diagnosis: Diagnosis, style: Style) -> str:
     """The verdict and the cause on one line, or two."""
+    label, emphasise = _verdict(diagnosis, style)
     origin = diagnosis.origin
+    text = f"{emphasise(label)} {_condition(diagnosis)}"
     if origin is None or not origin.explains:
-        return headline(diagnosis, style)
-    causes = dict.fromkeys(finding.id for finding in origin.verdict.findings if finding.severity is Severity.FATAL)
-    return f"{headline(diagnosis, style)}; {', '.join(causes)} at the switch, {origin.instruction.address:#x}"
+        return text
+    causes = dict.fromkeys(finding.id for finding in _causes(origin))
+    return f"{text}; {', '.join(causes)} at the switch, {origin.instruction.address:#x}"
 
 
 def _where(diagnosis: Diagnosis) -> str:
@@ -117,6 +124,16 @@ def _lost(diagnosis: Diagnosis) -> str:
     return f"{names} of the first exception{kept}"
 
 
+def _places(addresses: Sequence[int]) -> str:
+    shown = ", ".join(f"{address:#x}" for address in addresses[:_SUSPECTS_SHOWN])
+    return f"{shown}, ..." if len(addresses) > _SUSPECTS_SHOWN else shown
+
+
+def _causes(origin: Origin) -> list[Finding]:
+    """What is fatal; that the vectors are out of reach is said already."""
+    return [item for item in origin.verdict.findings if item.severity is Severity.FATAL and not item.is_consequence]
+
+
 def _origin(origin: Origin, diagnosis: Diagnosis, style: Style) -> list[str]:
     verdict, facts = origin.verdict, diagnosis.regime.facts
     now = verdict.situation.after.get(facts.sctlr)
@@ -131,40 +148,50 @@ def _origin(origin: Origin, diagnosis: Diagnosis, style: Style) -> list[str]:
         )
     ]
     if origin.also:
-        others = ", ".join(f"{address:#x}" for address in origin.also[:_SUSPECTS_SHOWN])
-        lines.append(hanging("", f"less likely, but possible as well: {others}", _COLUMN))
-    lines += [finding_text(finding, style) for finding in verdict.findings]
-    first = origin.first
+        lines.append(hanging("", f"less likely, but possible as well: {_places(origin.also)}", _COLUMN))
+    if origin.or_later:
+        later = "where the code after it could go on, so that the first exception came later"
+        lines.append(hanging("", f"or {_places(origin.or_later)}, {later}", _COLUMN))
+    lines += [finding_text(finding, style) for finding in _causes(origin)]
+    hazards = dict.fromkeys(item.id for item in verdict.findings if item.severity is Severity.HAZARD)
+    if hazards:
+        lines.append(hanging("hazards", f"{', '.join(hazards)}; --json has them", _COLUMN))
+    return [*lines, *_first_exception(origin, diagnosis, style)]
+
+
+def _first_exception(origin: Origin, diagnosis: Diagnosis, style: Style) -> list[str]:
+    first, held = origin.first, diagnosis.syndrome
     if first is None:
-        outcome = (
-            "the next instruction could be executed, so the first exception came later"
-            if verdict.prediction.outcome is Outcome.RUNS_ON
-            else "what came first cannot be told"
-        )
-        return [*lines, hanging("1st", outcome, _COLUMN, style)]
-    lines.append(hanging("1st", f"{_how_known(diagnosis)}: {exception_text(first, facts)}", _COLUMN, style))
-    if origin.explains and diagnosis.lost:
-        lines.append(hanging("", "what follows from it is what the registers hold now", _COLUMN))
-    elif not origin.explains:
-        lines.append(hanging("", "but that would not end in what the registers hold now", _COLUMN))
-    return lines
+        runs_on = origin.verdict.prediction.outcome is Outcome.RUNS_ON
+        what = "not by this write: the code after it could be executed" if runs_on else "cannot be told"
+        return [hanging("1st", what, _COLUMN, style)]
+    if origin.explains and held is not None and held.standing is Standing.FIRST:
+        return [hanging("1st", "what the write leads to is just the syndrome above", _COLUMN, style)]
+    text = exception_text(first, diagnosis.regime.facts)
+    ends = "it ends in just" if origin.explains else "but it would not end in"
+    return [
+        hanging("1st", f"reconstructed: {text}", _COLUMN, style),
+        hanging("", f"{ends} what the registers hold now", _COLUMN),
+    ]
 
 
-def _how_known(diagnosis: Diagnosis) -> str:
-    held = diagnosis.syndrome
-    seen = held is not None and held.standing is Standing.FIRST
-    return "as predicted afterwards, and seen" if seen else "reconstructed"
-
-
-def _not_found(diagnosis: Diagnosis) -> str:
-    searched = diagnosis.searched
-    assert searched is not None
+def _not_found(search: OriginSearch, diagnosis: Diagnosis) -> str:
+    sctlr, searched = diagnosis.regime.facts.sctlr, search.searched
+    if search.undecided:
+        places = _places(search.undecided)
+        return f"any of the writes of {sctlr} at {places}; none of them leads to what the registers hold now"
+    size = f"{searched.size / _MIB:.1f} MiB" if searched.size >= _MIB else f"{searched.size // 1024} KiB"
     where = "all memory that was written" if searched.everything else "near registers and in mapped pages"
     hint = "" if searched.everything else "; give --search START-END where the code may be"
-    return (
-        f"no msr to {diagnosis.regime.facts.sctlr} was found that wrote its present value "
-        f"(searched {searched.size / _MIB:.1f} MiB, {where}{hint})"
-    )
+    return f"no msr to {sctlr} was found that wrote its present value (searched {size}, {where}{hint})"
+
+
+def _translation_is_why(diagnosis: Diagnosis) -> bool:
+    """Whether what happened has to do with translation at all, as far as that is known."""
+    held = diagnosis.syndrome
+    if held is None or held.standing is Standing.EARLIER:
+        return diagnosis.mmu_on
+    return held.exception_class in INSTRUCTION_ABORTS | DATA_ABORTS
 
 
 def _suspects(suspects: Sequence[MappedRange], diagnosis: Diagnosis, style: Style) -> list[str]:
@@ -221,10 +248,13 @@ def _commands(diagnosis: Diagnosis) -> list[str]:
     if origin is not None and origin.explains:
         if isinstance(origin.repair, RepairPlan):
             return ["kexec-fix   " + _repair_summary(origin.repair), "continue"]
-        return [f"not repaired from here: {origin.repair}", _walk(diagnosis, origin.verdict.situation.next_pc)]
-    if diagnosis.condition in _TRANSLATION and diagnosis.mmu_on:
-        return [f"{_walk(diagnosis, diagnosis.pc)}  the walk behind it", "kexec-regs"]
-    return ["kexec-regs"]
+        address = origin.first.elr if origin.first is not None else origin.verdict.situation.next_pc
+        return [f"not repaired from here: {origin.repair}", _walk(diagnosis, address)]
+    held = diagnosis.syndrome
+    if not diagnosis.mmu_on or not _translation_is_why(diagnosis):
+        return ["kexec-regs"]
+    address = diagnosis.pc if held is None or held.far is None or held.standing is Standing.EARLIER else held.far
+    return [f"{_walk(diagnosis, address)}  the walk behind it", "kexec-regs"]
 
 
 def _walk(diagnosis: Diagnosis, va: int) -> str:

@@ -16,8 +16,7 @@ from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.checks.situation import instruction_at
 from kexecdbg.checks.stuck.loops import Loop, loop_at
-from kexecdbg.checks.stuck.origin import Origin, find_origin
-from kexecdbg.checks.stuck.search import Searched
+from kexecdbg.checks.stuck.origin import Origin, OriginSearch, find_origin
 from kexecdbg.checks.stuck.suspects import identity_mapped, mapped_ranges, wrong_regime_mappings
 from kexecdbg.checks.stuck.syndrome import (
     EC_UNKNOWN_REASON,
@@ -45,7 +44,7 @@ class Condition(enum.Enum):
     CANNOT_EXECUTE = "cannot execute its next instruction"
     RESTS_IN_VECTOR = "has taken an exception and rests in its handler"
     ENDLESS_BRANCH = "is in an endless branch"
-    WAITS = "waits for an interrupt or event: parked, not stuck"
+    WAITS = "waits for an interrupt or an event: it is parked"
     HALTED = "is powered off or was never started"
     AT_SWITCH = "is about to switch the MMU on"
     RUNS = "can go on"
@@ -88,8 +87,7 @@ class Diagnosis:
         reason: why the condition is what it is, as a clause; may be empty.
         syndrome: what the syndrome registers hold; ``None`` when they hold nothing.
         lost: what can no longer be read: registers that a later exception overwrote.
-        origin: the switch that the CPU comes from, when it was found.
-        searched: how much memory was searched for it; ``None`` when it was not looked for.
+        search: what came of the search for the switch that the CPU comes from; ``None`` when there was none.
         suspects: mappings that look made for another regime; empty when the CPU is not stuck.
     """
 
@@ -104,14 +102,18 @@ class Diagnosis:
     reason: str
     syndrome: HeldSyndrome | None
     lost: tuple[str, ...] = ()
-    origin: Origin | None = None
-    searched: Searched | None = None
+    search: OriginSearch | None = None
     suspects: tuple[MappedRange, ...] = ()
 
     @property
     def stuck(self) -> bool | None:
         """Whether the CPU cannot go on by itself; ``None`` when that is not known."""
         return self.condition.stuck
+
+    @property
+    def origin(self) -> Origin | None:
+        """The switch that the CPU comes from, when it was found."""
+        return None if self.search is None else self.search.origin
 
     @property
     def keeps_first_syndrome(self) -> bool:
@@ -145,8 +147,8 @@ def diagnose(
     ranges = mapped_ranges(state, memory, look.regime) if look.mmu_on else ()
     suspects = wrong_regime_mappings(ranges, look.regime)
     mapped = [*identity_mapped(suspects), *identity_mapped(ranges)]
-    origin, searched = find_origin(state, memory, look.regime, held, mapped, search)
-    return replace(diagnosis, lost=_lost(look.regime, held), origin=origin, searched=searched, suspects=suspects)
+    found = find_origin(state, memory, look.regime, held, mapped, search)
+    return replace(diagnosis, lost=_lost(look.regime, held), search=found, suspects=suspects)
 
 
 def _lost(regime: Regime, held: HeldSyndrome | None) -> tuple[str, ...]:

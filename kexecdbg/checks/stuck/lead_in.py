@@ -40,14 +40,14 @@ def can_have_written(
     made = registers.get(operand)
     if found.stop.reason is not StopReason.ASKED or made is None:
         return None
-    if made == value:
-        return True
     from_sctlr = any(
         isinstance(effect, SystemRead) and effect.register == facts.sctlr
         for step in found.steps
         for effect in step.effects
     )
-    return False if not from_sctlr or bit(made ^ value, SCTLR_M) else None
+    if from_sctlr:
+        return False if bit(made ^ value, SCTLR_M) else None
+    return made == value
 
 
 def _block_start(before: CpuState, memory: PhysicalMemory, site: int) -> int:

@@ -52,6 +52,8 @@ class Origin:
         verdict: the catalogue's verdict on it, made afterwards.
         explains: whether what the verdict predicts ends in just the syndrome that the CPU shows.
         also: addresses of further writes of the same value that would end the same way.
+        or_later: addresses of writes of the same value that would not, because the code after them could go on: if one
+            of them was the switch, the first exception came later.
         repair: what kexec-fix will do, or why nothing can be repaired from here.
     """
 
@@ -60,12 +62,29 @@ class Origin:
     verdict: Verdict
     explains: bool
     also: tuple[int, ...]
+    or_later: tuple[int, ...]
     repair: RepairPlan | str
 
     @property
     def first(self) -> ExceptionRecord | None:
         """The first exception after the switch, reconstructed; ``None`` when its next instruction executed."""
         return self.verdict.prediction.first
+
+
+@dataclass(frozen=True)
+class OriginSearch:
+    """What came of the search for the switch.
+
+    Attributes:
+        origin: the switch, if it was found.
+        undecided: addresses of writes that may all have been it, when nothing tells them apart and none explains what
+            the CPU shows.
+        searched: how much memory was searched.
+    """
+
+    origin: Origin | None
+    undecided: tuple[int, ...]
+    searched: Searched
 
 
 @dataclass(frozen=True)
@@ -105,8 +124,8 @@ def find_origin(
     held: HeldSyndrome | None,
     mapped: Iterable[tuple[int, int]],
     asked: Iterable[tuple[int, int]],
-) -> tuple[Origin | None, Searched | None]:
-    """The switch that the CPU in ``state`` comes from, and how much memory was searched for it.
+) -> OriginSearch | None:
+    """The switch that the CPU in ``state`` comes from; ``None`` when the regime's MMU is off.
 
     Args:
         state: the CPU, stuck in ``regime``.
@@ -117,24 +136,20 @@ def find_origin(
         asked: ranges that the user wants searched.
     """
     if not mmu_enabled(regime, state):
-        return None, None
+        return None
     search = find_switches(state, memory, regime.facts.el, mapped, asked)
     candidates = sorted(_fitting(state, memory, regime, held, search.addresses), key=_rank)
     if not candidates:
-        return None, search.searched
-    best = candidates[0]
-    alike = [other for other in candidates[1:] if _evidence(other) == _evidence(best)]
-    if not best.explains and alike:
-        return None, search.searched  # several could have been executed, and nothing tells which one was
-    origin = Origin(
-        best.instruction,
-        best.operand,
-        best.verdict,
-        best.explains,
-        tuple(other.instruction.address for other in alike),
-        _repair(best.verdict, state),
-    )
-    return origin, search.searched
+        return OriginSearch(None, (), search.searched)
+    best, others = candidates[0], candidates[1:]
+    also = tuple(other.instruction.address for other in others if _evidence(other) == _evidence(best))
+    if not best.explains and also:
+        return OriginSearch(None, (best.instruction.address, *also), search.searched)
+    lost = held is not None and held.standing is Standing.OVERWRITTEN
+    or_later = tuple(other.instruction.address for other in others if lost and best.explains and not other.explains)
+    repair = _repair(best.verdict, state)
+    origin = Origin(best.instruction, best.operand, best.verdict, best.explains, also, or_later, repair)
+    return OriginSearch(origin, (), search.searched)
 
 
 def _fitting(

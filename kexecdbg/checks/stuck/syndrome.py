@@ -34,7 +34,7 @@ class Standing(enum.Enum):
     """Which exception the syndrome registers are about."""
 
     FIRST = "the exception that brought the CPU here"
-    OVERWRITTEN = "an exception inside exception handling: the first one is overwritten"
+    OVERWRITTEN = "an exception in the exception handling itself; the first one is overwritten"
     EARLIER = "an earlier exception; nothing says that it has to do with where the CPU is now"
 
 
@@ -134,7 +134,7 @@ def undefined_code(state: CpuState, memory: PhysicalMemory, va: int) -> str:
     el = bits(state.require("PSTATE", "which tables translate"), 3, 2)
     pa = walk(state, memory, va, regime=regime_of(el, state)).pa
     if pa is None:
-        return ""
+        return f"{va:#x} does not translate, as the tables are now"
     try:
         word = int.from_bytes(memory.read(pa, INSTRUCTION_SIZE), "little")
     except MemoryUnreadableError as error:
