@@ -1,7 +1,6 @@
 """GDB as a debugger of ours: registers by canonical name, physical memory, stepping.
 
-Physical memory goes through QEMU's ``PhyMemMode`` packets (QEMU gdbstub.c, since 4.1), or straight to the file that
-QEMU shares the guest's RAM in, found through the monitor.
+Physical memory goes straight to the file that QEMU shares the guest's RAM in, or through packets to the gdbstub.
 """
 
 from __future__ import annotations
@@ -10,26 +9,21 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
-from pathlib import Path
 
 import gdb
 
 from kexecdbg.arm64.bits import mask
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.registers import canonical_name
-from kexecdbg.errors import EnvironmentProblem, TargetError
-from kexecdbg.machine.device_registers import check_is_register
-from kexecdbg.machine.memory import SharedRamFile, WritablePhysicalMemory
-from kexecdbg.machine.memory_map import MemoryMap
+from kexecdbg.errors import TargetError
+from kexecdbg.machine.memory import WritablePhysicalMemory
 from kexecdbg.machine.state import CpuState
-from kexecdbg.qemu.memory_tree import parse_flat_memory_tree
+from kexecdbg.machine.stub_memory import StubMemory
+from kexecdbg.qemu.guest_memory import guest_memory
 
 from . import cpus
-
-_READ_CHUNK = 2048
-"""Bytes per memory packet, the most that QEMU answers: its packets hold 4096 characters, two for each byte."""
 
 
 class GdbRegisters:
@@ -84,72 +78,6 @@ def _register_names(architecture: gdb.Architecture) -> dict[str, str]:
     return names
 
 
-class StubMemory:
-    """Physical memory through the gdbstub, checked against the machine's memory map before each access."""
-
-    def __init__(self, memory_map: MemoryMap) -> None:
-        self.memory_map = memory_map
-        self._mode: Callable[[], contextlib.AbstractContextManager[None]] = _physical_mode
-
-    @contextlib.contextmanager
-    def many_reads(self) -> Iterator[None]:
-        """Switch the stub to physical addresses once for all reads inside; GDB must not read memory meanwhile."""
-        with _physical_mode():
-            self._mode = contextlib.nullcontext
-            try:
-                yield
-            finally:
-                self._mode = _physical_mode
-
-    def read(self, address: int, size: int) -> bytes:
-        """Exactly ``size`` bytes; MemoryUnreadableError for a hole or a device."""
-        self.memory_map.check_readable(address, size)
-        data = bytearray()
-        with self._mode():
-            while len(data) < size:
-                length = min(_READ_CHUNK, size - len(data))
-                position = address + len(data)
-                reply = _packet(f"m{position:x},{length:x}")
-                if len(reply) != 2 * length:
-                    raise TargetError(f"the gdbstub answered {reply!r} to a read of physical {position:#x}")
-                data += bytes.fromhex(reply)
-        return bytes(data)
-
-    def read_device_register(self, address: int, size: int) -> int:
-        """The device register at the physical address; MemoryUnreadableError where no device has one."""
-        check_is_register(self.memory_map, address, size)
-        with self._mode():
-            reply = _packet(f"m{address:x},{size:x}")
-        if len(reply) != 2 * size:
-            raise TargetError(f"the gdbstub answered {reply!r} to a read of the device register at {address:#x}")
-        return int.from_bytes(bytes.fromhex(reply), "little")
-
-    def write(self, address: int, data: bytes) -> None:
-        """Write RAM; MemoryUnreadableError for a hole or a device."""
-        self.memory_map.check_readable(address, len(data))
-        with self._mode():
-            reply = _packet(f"M{address:x},{len(data):x}:{data.hex()}")
-        if reply != "OK":
-            raise TargetError(f"the gdbstub answered {reply!r} to a write of physical {address:#x}")
-
-
-@contextlib.contextmanager
-def _physical_mode() -> Iterator[None]:
-    """Make the stub's memory packets use physical addresses, and go back to the mode it had."""
-    mode = _packet("qqemu.PhyMemMode")
-    if mode not in ("0", "1"):
-        raise TargetError(
-            f"this gdbstub cannot read physical memory: it answered {mode!r} to qqemu.PhyMemMode; QEMU has it since 4.1"
-        )
-    if mode == "0":
-        _packet("Qqemu.PhyMemMode:1")
-    try:
-        yield
-    finally:
-        if mode == "0":
-            _packet("Qqemu.PhyMemMode:0")
-
-
 def _packet(text: str) -> str:
     connection = gdb.selected_inferior().connection
     if not isinstance(connection, gdb.RemoteTargetConnection):
@@ -170,35 +98,16 @@ def monitor(command: str) -> str:
         raise TargetError(f"'monitor {command}' failed: {error}; is the target QEMU?") from error
 
 
-def _shared_ram_file(fallback: StubMemory) -> WritablePhysicalMemory:
-    """The file QEMU shares its RAM in, when there is one that we can open; else ``fallback``.
+class GdbStub:
+    """The gdbstub that GDB is connected to, for packets and monitor commands of our own."""
 
-    The file is compared with what the stub reads, so that a file of the same name in another container is not used.
-    """
-    block = monitor("qom-get /machine memory-backend").strip().strip('"')
-    name = block.rsplit("/", 1)[-1]
-    if not block.startswith("/") or monitor(f"qom-get {block} share").strip() != "true":
-        return fallback
-    path = Path(monitor(f"qom-get {block} mem-path").strip().strip('"'))
-    if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
-        return fallback
-    try:
-        shared = SharedRamFile(path, name, fallback.memory_map, fallback)
-    except EnvironmentProblem:
-        return fallback
-    if _same_memory(shared, fallback):
-        return shared
-    shared.close()
-    return fallback
+    def packet(self, text: str, /) -> str:
+        """Send a packet and return the answer; see :func:`_packet`."""
+        return _packet(text)
 
-
-def _same_memory(shared: SharedRamFile, stub: StubMemory) -> bool:
-    """Whether the file and the stub show the same RAM, compared where the CPU is working."""
-    registers = GdbRegisters()
-    addresses = [registers.get(name) for name in ("PC", "VBAR_EL1", "VBAR_EL2", "TTBR0_EL1", "TTBR1_EL1", "TTBR0_EL2")]
-    samples = [a & 0x0000_FFFF_FFFF_F000 for a in addresses if a is not None]
-    readable = [address for address in samples if stub.memory_map.is_memory(address)]
-    return all(shared.read(address, 64) == stub.read(address, 64) for address in readable)
+    def monitor(self, command: str, /) -> str:
+        """See :func:`monitor`."""
+        return monitor(command)
 
 
 class GdbDebugger:
@@ -207,7 +116,7 @@ class GdbDebugger:
     @cached_property
     def memory(self) -> WritablePhysicalMemory:
         """Physical memory, by the fastest way there is."""
-        return _shared_ram_file(StubMemory(parse_flat_memory_tree(monitor("info mtree -f"))))
+        return guest_memory(GdbStub(), GdbRegisters())
 
     def state(self) -> CpuState:
         """The registers of the selected CPU."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 import gdb
-from kexecdbg_plugins.adapter import GdbRegisters, StubMemory, debugger, monitor  # type: ignore[import-not-found]
+from kexecdbg_plugins.adapter import GdbRegisters, GdbStub, debugger, monitor  # type: ignore[import-not-found]
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import current_el, regime_of
 from kexecdbg.arm64.scan import scan
 from kexecdbg.arm64.walk import walk
 from kexecdbg.machine.state import CpuState
+from kexecdbg.machine.stub_memory import StubMemory
 from kexecdbg.qemu.memory_tree import parse_flat_memory_tree
 from tests.bench.measure import median_seconds
 
@@ -32,7 +33,7 @@ def kexecdbg_benchmark() -> None:
     """Print seconds by name as JSON."""
     target = debugger()
     shared = target.memory
-    stub = StubMemory(parse_flat_memory_tree(monitor("info mtree -f")))
+    stub = StubMemory(GdbStub(), parse_flat_memory_tree(monitor("info mtree -f")))
     state = CpuState(GdbRegisters())
     regime = regime_of(current_el(state), state)
     counting = _CountingMemory(shared)

@@ -376,7 +376,7 @@ def test_json_prints_one_document_and_nothing_else(at_switch: Bench) -> None:
 
 
 MEMORY = "python import kexecdbg_plugins.adapter as adapter; memory = adapter.debugger().memory"
-STUB = "python from kexecdbg_plugins.adapter import StubMemory; stub = StubMemory(memory._fallback.memory_map)"
+STUB = "python stub = memory._fallback"
 
 
 def python(gdb: GdbSession, expression: str) -> str:

@@ -1,7 +1,6 @@
 """GDB's remote serial protocol: a client of a gdbstub, and the framing that a server needs too.
 
-The protocol is described in the GDB manual, appendix "GDB Remote Serial Protocol"; what QEMU adds (``PhyMemMode``)
-is in its gdbstub.c.
+The protocol is described in the GDB manual, appendix "GDB Remote Serial Protocol".
 """
 
 from kexecdbg.machine.gdb_remote.client import GdbRemote, StopReply

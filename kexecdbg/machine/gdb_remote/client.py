@@ -1,10 +1,9 @@
-"""A client of a gdbstub: registers by canonical name, physical memory, stepping at the stub's own speed."""
+"""A client of a gdbstub: registers by canonical name, stepping at the stub's own speed, QEMU's monitor."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -19,8 +18,6 @@ from kexecdbg.machine.gdb_remote.description import (
 )
 from kexecdbg.machine.gdb_remote.errors import RemoteError
 
-_CHUNK = 2000
-"""Bytes per memory packet: QEMU's packets hold 4096 characters, two for each byte."""
 _BATCH = 64
 """Register reads sent ahead of their answers."""
 _XML_CHUNK = 0xF00
@@ -78,8 +75,11 @@ class GdbRemote:
 
     # Packets
 
-    def packet(self, text: str, seconds: float | None = None) -> str:
-        """Send ``text`` and return the answer; empty when the stub does not know the packet."""
+    def packet(self, text: str, /, seconds: float | None = None) -> str:
+        """Send ``text`` and return the answer; empty when the stub does not know the packet.
+
+        Physical memory is :class:`kexecdbg.machine.stub_memory.StubMemory` on top of this.
+        """
         return self._connection.request(text.encode("latin-1"), seconds).decode("latin-1")
 
     def expect_ok(self, text: str) -> None:
@@ -207,49 +207,6 @@ class GdbRemote:
             shown = "nothing" if found is None else f"{found:#x}"
             raise TargetError(f"{name}: wrote {value:#x} and read back {shown}; QEMU drops writes to system registers")
 
-    # Memory
-
-    def read_physical(self, address: int, size: int) -> bytes:
-        """``size`` bytes at the physical address; QEMU reads zeros where there is no memory, so ask its map first.
-
-        Raises:
-            RemoteError: the stub cannot read it.
-        """
-        data = bytearray()
-        with self._physical_mode():
-            while len(data) < size:
-                length = min(_CHUNK, size - len(data))
-                request = f"m{address + len(data):x},{length:x}"
-                reply = self.packet(request)
-                if len(reply) != 2 * length:
-                    raise RemoteError(request, reply, "cannot read physical memory")
-                data += bytes.fromhex(reply)
-        return bytes(data)
-
-    def write_physical(self, address: int, data: bytes) -> None:
-        """Write at the physical address.
-
-        Raises:
-            RemoteError: the stub refuses.
-        """
-        with self._physical_mode():
-            for start in range(0, len(data), _CHUNK):
-                piece = data[start : start + _CHUNK]
-                self.expect_ok(f"M{address + start:x},{len(piece):x}:{piece.hex()}")
-
-    @contextmanager
-    def _physical_mode(self) -> Iterator[None]:
-        mode = self.packet("qqemu.PhyMemMode")
-        if mode not in ("0", "1"):
-            raise RemoteError("qqemu.PhyMemMode", mode, "cannot read physical memory; QEMU has it since 4.1")
-        if mode == "0":
-            self.expect_ok("Qqemu.PhyMemMode:1")
-        try:
-            yield
-        finally:
-            if mode == "0":
-                self.expect_ok("Qqemu.PhyMemMode:0")
-
     # Running
 
     def start_step(self) -> None:
@@ -323,7 +280,7 @@ class GdbRemote:
 
     # QEMU's monitor
 
-    def monitor(self, command: str) -> str:
+    def monitor(self, command: str, /) -> str:
         """What the monitor answers to ``command``.
 
         Raises:

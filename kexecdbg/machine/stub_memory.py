@@ -1,0 +1,92 @@
+"""Physical memory through a gdbstub: QEMU's ``PhyMemMode`` packets (QEMU gdbstub.c, since 4.1)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from kexecdbg.errors import TargetError
+from kexecdbg.machine.device_registers import check_is_register
+from kexecdbg.machine.memory_map import MemoryMap
+
+_READ_CHUNK = 2048
+"""Bytes per memory packet, the most that QEMU answers: its packets hold 4096 characters, two for each byte."""
+_WRITE_CHUNK = 2000
+"""Bytes that fit into such a packet with the address before them."""
+
+
+class StubPackets(Protocol):
+    """A connection to a gdbstub."""
+
+    def packet(self, text: str, /) -> str:
+        """Send a packet and return the answer, empty when the stub does not know it."""
+        ...
+
+
+class StubMemory:
+    """Physical memory behind a gdbstub, checked against the machine's memory map before each access."""
+
+    def __init__(self, stub: StubPackets, memory_map: MemoryMap) -> None:
+        self.memory_map = memory_map
+        self._stub = stub
+        self._mode: Callable[[], contextlib.AbstractContextManager[None]] = self._physical_mode
+
+    @contextlib.contextmanager
+    def many_reads(self) -> Iterator[None]:
+        """Switch the stub to physical addresses once for all reads inside; nobody else may use it meanwhile."""
+        with self._physical_mode():
+            self._mode = contextlib.nullcontext
+            try:
+                yield
+            finally:
+                self._mode = self._physical_mode
+
+    def read(self, address: int, size: int) -> bytes:
+        """Exactly ``size`` bytes; MemoryUnreadableError for a hole or a device."""
+        self.memory_map.check_readable(address, size)
+        data = bytearray()
+        with self._mode():
+            while len(data) < size:
+                length = min(_READ_CHUNK, size - len(data))
+                data += self._read_packet(address + len(data), length)
+        return bytes(data)
+
+    def read_device_register(self, address: int, size: int) -> int:
+        """The device register at the physical address; MemoryUnreadableError where no device has one."""
+        check_is_register(self.memory_map, address, size)
+        with self._mode():
+            return int.from_bytes(self._read_packet(address, size), "little")
+
+    def _read_packet(self, address: int, size: int) -> bytes:
+        reply = self._stub.packet(f"m{address:x},{size:x}")
+        if len(reply) != 2 * size:
+            raise TargetError(f"the gdbstub answered {reply!r} to a read of physical {address:#x}")
+        return bytes.fromhex(reply)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write RAM; MemoryUnreadableError for a hole or a device."""
+        self.memory_map.check_readable(address, len(data))
+        with self._mode():
+            for start in range(0, len(data), _WRITE_CHUNK):
+                piece = data[start : start + _WRITE_CHUNK]
+                reply = self._stub.packet(f"M{address + start:x},{len(piece):x}:{piece.hex()}")
+                if reply != "OK":
+                    raise TargetError(f"the gdbstub answered {reply!r} to a write of physical {address + start:#x}")
+
+    @contextlib.contextmanager
+    def _physical_mode(self) -> Iterator[None]:
+        """Make the stub's memory packets use physical addresses, and go back to the mode it had."""
+        mode = self._stub.packet("qqemu.PhyMemMode")
+        if mode not in ("0", "1"):
+            raise TargetError(
+                f"this gdbstub cannot read physical memory: it answered {mode!r} to qqemu.PhyMemMode; QEMU has it "
+                "since 4.1"
+            )
+        if mode == "0":
+            self._stub.packet("Qqemu.PhyMemMode:1")
+        try:
+            yield
+        finally:
+            if mode == "0":
+                self._stub.packet("Qqemu.PhyMemMode:0")

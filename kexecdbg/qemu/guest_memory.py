@@ -1,0 +1,67 @@
+"""A guest's physical memory, found through QEMU's monitor: the file it shares its RAM in, or the gdbstub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.errors import EnvironmentProblem
+from kexecdbg.machine.memory import SharedRamFile, WritablePhysicalMemory
+from kexecdbg.machine.stub_memory import StubMemory, StubPackets
+from kexecdbg.qemu.memory_tree import parse_flat_memory_tree
+
+_COMPARED = ("PC", "VBAR_EL1", "VBAR_EL2", "TTBR0_EL1", "TTBR1_EL1", "TTBR0_EL2")
+_PAGE_ADDRESS = 0x0000_FFFF_FFFF_F000
+
+
+class QemuStub(StubPackets, Protocol):
+    """QEMU's gdbstub."""
+
+    def monitor(self, command: str, /) -> str:
+        """What QEMU's monitor answers to ``command``."""
+        ...
+
+
+def guest_memory(stub: QemuStub, registers: RegisterValues) -> WritablePhysicalMemory:
+    """The guest's memory by the fastest way there is.
+
+    Args:
+        stub: the machine, stopped.
+        registers: as they are now; where they point to, a RAM file is compared with what the stub reads.
+
+    Raises:
+        TargetError: the monitor is not QEMU's.
+    """
+    return _shared_ram_file(stub, StubMemory(stub, parse_flat_memory_tree(stub.monitor("info mtree -f"))), registers)
+
+
+def _shared_ram_file(stub: QemuStub, fallback: StubMemory, registers: RegisterValues) -> WritablePhysicalMemory:
+    """The file QEMU shares its RAM in, when there is one that we can open; else ``fallback``.
+
+    The file is compared with what the stub reads, so that a file of the same name in another container is not used.
+    """
+    block = stub.monitor("qom-get /machine memory-backend").strip().strip('"')
+    name = block.rsplit("/", 1)[-1]
+    if not block.startswith("/") or stub.monitor(f"qom-get {block} share").strip() != "true":
+        return fallback
+    path = Path(stub.monitor(f"qom-get {block} mem-path").strip().strip('"'))
+    if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+        return fallback
+    try:
+        shared = SharedRamFile(path, name, fallback.memory_map, fallback)
+    except EnvironmentProblem:
+        return fallback
+    if _same_memory(shared, fallback, registers):
+        return shared
+    shared.close()
+    return fallback
+
+
+def _same_memory(shared: SharedRamFile, stub: StubMemory, registers: RegisterValues) -> bool:
+    """Whether the file and the stub show the same RAM, compared where the CPU is working."""
+    values = (registers.get(name) for name in _COMPARED)
+    samples = [value & _PAGE_ADDRESS for value in values if value is not None]
+    readable = [address for address in samples if stub.memory_map.is_memory(address)]
+    return all(shared.read(address, 64) == stub.read(address, 64) for address in readable)
