@@ -21,6 +21,7 @@ COUNT = 21_000
 """Of which a few are not asked; at least 20,000 are compared."""
 
 
+@pytest.mark.timeout(900)  # ten seconds on two idle processors; the bound is for busy ones
 def test_the_walk_agrees_with_qemu() -> None:
     tally = run_oracle(COUNT, "ci", CPUS)
     assert [disagreement.document() for disagreement in tally.disagreements] == []
