@@ -31,6 +31,7 @@ class TraceHeader:
         regions: the machine's memory map.
         target_description: the gdbstub's own description of the registers, XML text by file name (``target.xml``);
             a replay serves it again, so that GDB sees the names and numbers of the recorded QEMU.
+        whole_memory: all RAM that anything had ever been written to was recorded, not only what was looked at.
         recorder: program and version that wrote the file.
     """
 
@@ -42,6 +43,7 @@ class TraceHeader:
     build_id: str = ""
     regions: tuple[Region, ...] = ()
     target_description: Mapping[str, str] = field(default_factory=dict)
+    whole_memory: bool = False
     recorder: str = ""
 
     @property
@@ -85,9 +87,10 @@ def _from_document(document: Any) -> TraceHeader:
             build_id=_text(document["build_id"]),
             regions=tuple(_region(row) for row in _bounded(document["regions"], _MAX_REGIONS)),
             target_description={_text(k): _text(v) for k, v in document["target_description"].items()},
+            whole_memory=document["whole_memory"] is True,
             recorder=_text(document["recorder"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise TraceError(f"the trace's header is not what a header looks like: {error!r}") from error
     if len(set(header.registers)) != len(header.registers) or not {"PC", "PSTATE"} <= set(header.registers):
         raise TraceError("the trace's header names no PC or PSTATE, or a register twice")

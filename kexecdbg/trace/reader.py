@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -123,7 +124,7 @@ class Trace:
             TraceError: there is no such state.
         """
         self._check_state(number)
-        return RecordedMemory(self, number)
+        return WholeRecordedMemory(self, number) if self.header.whole_memory else RecordedMemory(self, number)
 
     def step(self, number: int) -> TraceStep:
         """What happened between states ``number`` and ``number + 1``.
@@ -227,6 +228,10 @@ class Trace:
 
     def pages(self) -> list[int]:
         """Physical addresses of all pages of which anything was recorded, ascending."""
+        return self._pages
+
+    @cached_property
+    def _pages(self) -> list[int]:
         return sorted(self._index.versions)
 
     def close(self) -> None:
@@ -315,6 +320,24 @@ class RecordedMemory:
                 at = block.data_starts[place]
                 data[start : start + size] = block.write_data[at : at + size]
         return None if any(unknown[offset : offset + length]) else bytes(data[offset : offset + length])
+
+
+class WholeRecordedMemory(RecordedMemory):
+    """Physical memory of a trace that has all RAM that was ever written, so that it can be searched whole."""
+
+    def populated_ranges(self) -> Iterator[tuple[int, int]]:
+        """Start and end (exclusive) of what was written up to this state, ascending."""
+        start = end = -1
+        for page in self._trace.pages():
+            if self._trace.version_step(page, self._number) is None:
+                continue
+            if page != end:
+                if start >= 0:
+                    yield start, end
+                start = page
+            end = page + PAGE_SIZE
+        if start >= 0:
+            yield start, end
 
 
 class _Index:
