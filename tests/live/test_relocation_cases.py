@@ -143,11 +143,7 @@ def course(request: pytest.FixtureRequest) -> Iterator[Course]:
             repaired = lab.run("kexec-fix --yes")
         if repaired is not None or request.param in RUNS:
             console = lab.go_on()
-        site = (
-            lab.symbol("turn_on_mmu_done") - 4
-            if request.param == AT_EL1
-            else lab.symbol("turn_on_mmu_sctlr_write")
-        )
+        site = lab.symbol("turn_on_mmu_done") - 4 if request.param == AT_EL1 else lab.symbol("turn_on_mmu_sctlr_write")
     yield Course(request.param, site, before, check, stepped, exceptions, repaired, console)
 
 
