@@ -267,7 +267,9 @@ class QemuProcess:
         """End QEMU and remove the private directory; harmless when it has ended already."""
         if self._qmp is not None:
             qmp, self._qmp = self._qmp, None
-            qmp.close()
+            # QEMU has closed it already when GDB ended the machine.
+            with contextlib.suppress(EOFError, OSError):
+                qmp.close()
         if self._supervisor.stdin and not self._supervisor.stdin.closed:
             self._supervisor.stdin.close()
         self._supervisor.wait()
