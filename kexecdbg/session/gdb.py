@@ -105,6 +105,12 @@ class GdbSession:
         """Leave the target, running with ``resume``, else stopped where it is."""
         self.command("detach" if resume else "disconnect")
 
+    def forget_target(self) -> None:
+        """Leave the target, if it has not gone yet, stopped where it is, and drop all breakpoints."""
+        self.command("delete")
+        if self.command("python print(gdb.selected_inferior().pid)").strip() != "0":
+            self.disconnect(resume=False)
+
     def load_symbols(self, path: Path) -> None:
         """Read symbols from the ELF file at ``path``."""
         self.command(f"symbol-file {path}")

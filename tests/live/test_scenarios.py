@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from kexecdbg.lab.scenario import SOUND
 from kexecdbg.lab.scenarios import all_scenarios, relocation_2019
-from kexecdbg.session.scenario import run_scenario
+from kexecdbg.session.scenario import GdbPool, run_scenario
 from tests.live.machines import SECONDS
 
 SCENARIOS = all_scenarios()
@@ -18,10 +19,16 @@ TESTED_MORE_CLOSELY = {scenario.id for scenario in relocation_2019.SCENARIOS}
 """By test_relocation_cases.py."""
 
 
+@pytest.fixture(scope="module")
+def pool() -> Iterator[GdbPool]:
+    with GdbPool() as gdbs:
+        yield gdbs
+
+
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in TESTED_MORE_CLOSELY])
-def test_scenario(name: str) -> None:
+def test_scenario(name: str, pool: GdbPool) -> None:
     scenario = SCENARIOS[name]
-    result = run_scenario(scenario)
+    result = run_scenario(scenario, pool)
     assert result.problem == ""
     assert result.found == scenario.expected
     assert result.agrees, (result.check["predicted"], result.observed, result.logged)
