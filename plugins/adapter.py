@@ -9,12 +9,13 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 
 import gdb
 
 from kexecdbg.arm64.bits import mask
+from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.registers import canonical_name
 from kexecdbg.errors import TargetError
@@ -143,12 +144,34 @@ class GdbDebugger:
     def run_to(self, addresses: Collection[int], seconds: float | None = None) -> int:
         """Run until the PC is one of ``addresses``; see :class:`kexecdbg.machine.debugger.Debugger`."""
         cpu = cpus.selected_cpu()
-        breakpoints = [
-            gdb.Breakpoint(f"*{address:#x}", type=gdb.BP_HARDWARE_BREAKPOINT, internal=True) for address in addresses
-        ]
+        pc = self._run_to_breakpoints(addresses, seconds, {}, gdb.selected_thread())
+        stopped = cpus.selected_cpu()
+        if pc not in addresses or stopped != cpu:
+            where = f"{stopped.text} at" if stopped is not None and stopped != cpu else "at"
+            expected = ", ".join(f"{address:#x}" for address in sorted(addresses)[:4])
+            raise TargetError(f"the machine stopped {where} {pc:#x} before it reached {expected}")
+        return pc
+
+    def run(self, stops: Collection[int], seconds: float | None, passes: Mapping[int, int]) -> int:
+        """Run all CPUs; see :class:`kexecdbg.checks.relocating.control.RelocationControl`."""
+        return self._run_to_breakpoints(stops, seconds, passes, None)
+
+    def _run_to_breakpoints(
+        self,
+        addresses: Collection[int],
+        seconds: float | None,
+        passes: Mapping[int, int],
+        thread: gdb.InferiorThread | None,
+    ) -> int:
+        """Run with hardware breakpoints, those of one thread if it is given; the PC where the machine stopped."""
+        breakpoints = []
         try:
-            for breakpoint in breakpoints:
-                breakpoint.thread = gdb.selected_thread().global_num
+            for address in addresses:
+                breakpoint = gdb.Breakpoint(f"*{address:#x}", type=gdb.BP_HARDWARE_BREAKPOINT, internal=True)
+                breakpoints.append(breakpoint)
+                breakpoint.ignore_count = passes.get(address, 0)
+                if thread is not None:
+                    breakpoint.thread = thread.global_num
             with _inside_command(), _interrupted_after(seconds):
                 gdb.execute("continue", to_string=True)
         finally:
@@ -156,13 +179,33 @@ class GdbDebugger:
                 if breakpoint.is_valid():
                     breakpoint.delete()
         _check_alive()
-        pc = self.state().require("PC", "where the machine stopped")
-        stopped = cpus.selected_cpu()
-        if pc not in addresses or stopped != cpu:
-            where = f"{stopped.text} at" if stopped is not None and stopped != cpu else "at"
-            expected = ", ".join(f"{address:#x}" for address in sorted(addresses)[:4])
-            raise TargetError(f"the machine stopped {where} {pc:#x} before it reached {expected}")
-        return pc
+        return self.state().require("PC", "where the machine stopped")
+
+    def execute_instead(self, word: int) -> CpuState:
+        """Execute ``word`` once; see :class:`kexecdbg.checks.relocating.control.RelocationControl`."""
+        before = self.state()
+        pc, x9 = before.require("PC", "which instruction to replace"), before.require("X9", "what to put back")
+        inferior = gdb.selected_inferior()
+        # Through GDB, not the shared file: QEMU has to notice that code has changed.
+        original = inferior.read_memory(pc, INSTRUCTION_SIZE).tobytes()
+        try:
+            inferior.write_memory(pc, word.to_bytes(INSTRUCTION_SIZE, "little"))
+            self.step()
+            after = self.state()
+            # Read now: the registers belong to this stop.
+            values = {name: value for name in ("PC", "X9") if (value := after.get(name)) is not None}
+        finally:
+            inferior.write_memory(pc, original)
+        if values.get("PC") != pc + INSTRUCTION_SIZE:
+            raise TargetError(f"the instruction {word:#010x} was not executed at {pc:#x}: it is trapped")
+        self.write_register("X9", x9)
+        self.write_register("PC", pc)
+        return CpuState(values)
+
+    def running_cpus(self) -> tuple[int, ...]:
+        """The other CPUs that execute; see :class:`kexecdbg.checks.relocating.control.RelocationControl`."""
+        selected = cpus.selected_cpu()
+        return tuple(cpu.number for cpu in cpus.cpus() if cpu != selected and cpus.is_halted(cpu.number) is False)
 
     def write_register(self, name: str, value: int) -> None:
         """Set a register and read it back; QEMU's stub drops writes to system registers."""

@@ -1,0 +1,454 @@
+"""The relocation, driven from landmark to landmark."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from kexecdbg.arm64.instructions import Instruction
+from kexecdbg.arm64.interfaces import HAVE_EL2
+from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
+from kexecdbg.checks.copy_loop import CopyLoop
+from kexecdbg.checks.enable_site import pending_write
+from kexecdbg.checks.relocating.approach import REBOOT, Approach
+from kexecdbg.checks.relocating.control import RelocationControl
+from kexecdbg.checks.relocating.landmarks import (
+    ENTRIES,
+    Landmark,
+    LandmarkKind,
+    ListLoad,
+    kernel_entry,
+    landmarks,
+    list_load,
+)
+from kexecdbg.checks.relocating.phases import Moment, Phase, phases, read_counter
+from kexecdbg.checks.relocation import VECTORS_SIZE
+from kexecdbg.checks.situation import Situation, instruction_at
+from kexecdbg.checks.stuck.diagnosis import Diagnosis, diagnose
+from kexecdbg.checks.verdict import Judgement, Verdict, judge
+from kexecdbg.errors import UsageError
+from kexecdbg.kexec.argument import RelocationArgument, Role
+from kexecdbg.kexec.boot_protocol import BootCheck, boot_checks
+from kexecdbg.kexec.defects import Audit
+from kexecdbg.kexec.page_contents import PageComparison, PageContents
+
+_SAME_LEVEL_EXCEPTIONS = (0x000, 0x180, 0x200, 0x380)
+_LOWER_LEVEL_EXCEPTIONS = (0x400, 0x580)
+"""Synchronous ones and SError; IRQ and FIQ are masked (Arm ARM D1.3.1, the offsets from VBAR_ELx)."""
+
+_START = "start"
+_SPANS = (
+    ("shutdown", REBOOT, LandmarkKind.CODE.name),
+    ("relocation", LandmarkKind.CODE.name, LandmarkKind.ENTRY.name),
+    ("copy", _START, LandmarkKind.LOOP_END.name),
+    ("purgatory", LandmarkKind.ENTRY.name, LandmarkKind.KERNEL.name),
+)
+
+Watch = Callable[[], AbstractContextManager[None]]
+
+
+class Outcome(enum.Enum):
+    """How far the relocation has come; the value says it as a clause."""
+
+    ARRIVED = "the new kernel is at its first instruction"
+    UNDER_WAY = "pages were copied as asked for"
+    BLOCKED = "stopped before a write that the CPU would not survive"
+    INTERRUPTED = "stopped on the way"
+    WRONG_TURN = "left its way"
+
+
+@dataclass(frozen=True)
+class SwitchCheck:
+    """What was found right before a write to a translation register.
+
+    Attributes:
+        register: what is written.
+        value: what it gets.
+        mmu: whether the MMU is on after it.
+        sound: whether the CPU goes on to the next instruction; ``None`` when that cannot be told.
+        verdict: the whole verdict, where the MMU is on after the write.
+    """
+
+    register: str
+    value: int
+    mmu: bool
+    sound: bool | None
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A landmark that was reached.
+
+    Attributes:
+        landmark: it.
+        text: the instruction there; empty when it cannot be read.
+        el: exception level.
+        mmu: whether the MMU is on.
+        check: for a switch, what was found.
+    """
+
+    landmark: Landmark
+    text: str
+    el: int
+    mmu: bool
+    check: SwitchCheck | None
+
+
+@dataclass(frozen=True)
+class WrongTurn:
+    """Where the relocation ended up instead.
+
+    Attributes:
+        text: what happened, as a clause.
+        diagnosis: what kexec-why says about it.
+        exception: whether an exception was taken.
+    """
+
+    text: str
+    diagnosis: Diagnosis
+    exception: bool
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A byte to be inverted when its page has been copied, to see that it is found.
+
+    Attributes:
+        copy: number of the copy in the order of the list, from 0.
+        offset: of the byte in its page.
+    """
+
+    copy: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a relocation at one time.
+
+    Attributes:
+        outcome: how far it has come.
+        argument: what the relocation code got.
+        code: physical address of the relocation code.
+        audit: what is wrong with the page list, from before the copy.
+        pages: how many pages the list copies; ``page_size`` bytes each.
+        copied: how many of them are copied.
+        stops: the landmarks reached.
+        running_cpus: other CPUs that were executing instructions at the start.
+        comparison: destinations against sources; ``None`` before the copy.
+        boot: the boot protocol at the new kernel's first instruction.
+        phases: how long it took.
+        wrong_turn: where it went instead.
+    """
+
+    outcome: Outcome
+    argument: RelocationArgument
+    code: int
+    audit: Audit
+    pages: int
+    page_size: int
+    copied: int
+    stops: tuple[Stop, ...]
+    running_cpus: tuple[int, ...]
+    comparison: PageComparison | None
+    boot: tuple[BootCheck, ...]
+    phases: tuple[Phase, ...]
+    wrong_turn: WrongTurn | None
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong so far."""
+        whole = self.comparison is None or not self.comparison.differing
+        started = all(check.met is not False for check in self.boot)
+        return self.outcome in (Outcome.ARRIVED, Outcome.UNDER_WAY) and whole and started
+
+
+class RelocationRun:
+    """One relocation from its first instruction to the new kernel's.
+
+    Args:
+        control: the machine, stopped at the relocation code.
+        approach: how it got there.
+
+    Raises:
+        UsageError: the page list copies nothing.
+        MemoryUnreadableError: a source page cannot be read.
+    """
+
+    def __init__(self, control: RelocationControl, approach: Approach) -> None:
+        relocation = approach.relocation
+        loop = relocation.loop
+        assert loop is not None
+        pages = relocation.pages
+        if not len(pages.copies):
+            raise UsageError("the page list copies nothing: the image lies in place")
+        self._control = control
+        self._relocation = relocation
+        self._loop: CopyLoop = loop
+        self._list_load: ListLoad | None = list_load(loop)
+        # The registers belong to this stop: what depends on them is worked out now.
+        self._audit = relocation.audit
+        self._pending = list(landmarks(relocation, loop))
+        self._start_el = current_el(relocation.before)
+        self._frequency = relocation.before.get("CNTFRQ_EL0")
+        self._moments = [*approach.moments, Moment(LandmarkKind.CODE.name, read_counter(control))]
+        self._code = relocation.next_pc
+        self.contents = PageContents(pages, control.memory)
+        self._running_cpus = control.running_cpus()
+        self._stops: list[Stop] = []
+        self._copied = 0
+        self._loads_passed = 0
+        self._corruption: Corruption | None = None
+        self._comparison: PageComparison | None = None
+        self._boot: tuple[BootCheck, ...] = ()
+        self._wrong_turn: WrongTurn | None = None
+        self._outcome = Outcome.UNDER_WAY
+        self._start_here()
+
+    @property
+    def pages(self) -> int:
+        """How many pages are copied in all."""
+        return len(self._relocation.pages.copies)
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page."""
+        return self._relocation.pages.page_size
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has nowhere to go from here."""
+        return self._outcome in (Outcome.ARRIVED, Outcome.WRONG_TURN)
+
+    @property
+    def end(self) -> int | None:
+        """The PC where it ended; ``None`` while it is under way."""
+        if self._wrong_turn is not None:
+            return self._wrong_turn.diagnosis.pc
+        return self._stops[-1].landmark.address if self.ended else None
+
+    @property
+    def blocking(self) -> Verdict | None:
+        """The verdict on the write that the run has stopped before."""
+        check = self._stops[-1].check if self._stops else None
+        return check.verdict if check is not None and self._outcome is Outcome.BLOCKED else None
+
+    def corrupt(self, corruption: Corruption) -> None:
+        """Invert a byte at the end of the copy.
+
+        Raises:
+            UsageError: there is no such page, or the copy is over.
+        """
+        if not 0 <= corruption.copy < self.pages or not 0 <= corruption.offset < self.page_size:
+            raise UsageError(
+                f"--corrupt {corruption.copy}+{corruption.offset:#x}: pages are 0 to {self.pages - 1}, "
+                f"offsets 0 to {self.page_size - 1:#x}"
+            )
+        if self._comparison is not None and self._copied == self.pages:
+            raise UsageError("--corrupt: the copy is over")
+        self._corruption = corruption
+
+    def proceed(
+        self,
+        *,
+        pages: int | None = None,
+        force: bool = False,
+        seconds: float | None = None,
+        watch: Watch = nullcontext,
+    ) -> Report:
+        """Run to the new kernel's first instruction, or until ``pages`` more pages are copied.
+
+        Args:
+            pages: how many; ``None`` for all.
+            force: execute also a write that the CPU will not survive.
+            seconds: bound of each run between two stops.
+            watch: what goes on around the runs that copy; it may look at memory, not at registers.
+
+        Raises:
+            UsageError: the relocation has ended.
+            TargetError: the machine ended.
+        """
+        if self.ended:
+            raise UsageError(f"this relocation is over: {self._outcome.value}")
+        if pages is not None and self._list_load is None:
+            raise UsageError("--pages: the copy loop does not go through the page list entry by entry")
+        goal = None if pages is None else min(self._copied + pages, self.pages)
+        self._check_again()
+        while not self._finished(force):
+            pc = self._run(goal, seconds, watch)
+            if self._arrived_at(pc):
+                continue
+            if goal is not None and self._list_load is not None and pc == self._list_load.instruction.address:
+                self._copied = goal
+                self._comparison = self.contents.compare(self._control.memory, goal)
+                break
+            self._turned_wrong(pc)
+            break
+        return self.report()
+
+    def report(self) -> Report:
+        """What is known now."""
+        return Report(
+            self._outcome,
+            self._relocation.argument,
+            self._code,
+            self._audit,
+            self.pages,
+            self.page_size,
+            self._copied,
+            tuple(self._stops),
+            self._running_cpus,
+            self._comparison,
+            self._boot,
+            tuple(phases(self._moments, _SPANS, self._frequency)),
+            self._wrong_turn,
+        )
+
+    # On the way.
+
+    def _start_here(self) -> None:
+        """The relocation code's first instruction is a landmark; it may be one of the others as well."""
+        self._stops.append(self._stop(Landmark(LandmarkKind.CODE, self._code)))
+        self._arrived_at(self._code)
+
+    def _check_again(self) -> None:
+        """Look once more at the switch that the run is stopped before: its tables may have been repaired."""
+        if self._outcome is Outcome.BLOCKED:
+            self._stops.append(self._stop(self._stops.pop().landmark))
+        self._wrong_turn = None
+        self._outcome = Outcome.UNDER_WAY
+
+    def _finished(self, force: bool) -> bool:
+        if self.ended:
+            return True
+        check = self._stops[-1].check
+        at_switch = self._control.state().get("PC") == self._stops[-1].landmark.address
+        if check is not None and check.sound is False and at_switch and not force:
+            self._outcome = Outcome.BLOCKED
+            return True
+        return False
+
+    def _run(self, goal: int | None, seconds: float | None, watch: Watch) -> int:
+        stops = {landmark.address for landmark in self._pending} | self._exceptions()
+        passes: dict[int, int] = {}
+        if goal is not None and self._list_load is not None and self._copied < self.pages:
+            # The load comes once after each entry; the head, entry 0, is not loaded by it.
+            loads = int(self._relocation.pages.copies.entries[goal - 1]) + 1
+            address = self._list_load.instruction.address
+            stops.add(address)
+            passes[address] = loads - self._loads_passed - 1
+        with watch():
+            pc = self._control.run(stops, seconds, passes)
+        if passes and pc in passes:
+            self._loads_passed += passes[pc] + 1
+        return pc
+
+    def _exceptions(self) -> set[int]:
+        """Vectors that nothing should come to while the relocation goes its way."""
+        state = self._control.state()
+        regime = regime_of(current_el(state), state)
+        found = set(_vectors(state.get(regime.facts.vbar), _SAME_LEVEL_EXCEPTIONS))
+        if regime is Regime.EL1_0 and state.get(HAVE_EL2) != 0:
+            found |= set(_vectors(state.get("VBAR_EL2"), _LOWER_LEVEL_EXCEPTIONS))
+        return found
+
+    def _arrived_at(self, pc: int) -> bool:
+        """Whether ``pc`` is a landmark that may come now; what there is to do there is done."""
+        here = [landmark for landmark in self._pending if landmark.address == pc]
+        if any(landmark.kind is LandmarkKind.EL2_VECTOR for landmark in here) and not self._called_el2():
+            return False
+        for landmark in here:
+            self._pending.remove(landmark)
+            stop = self._stop(landmark)
+            self._stops.append(stop)
+            self._at(stop)
+        return bool(here)
+
+    def _called_el2(self) -> bool:
+        return any(stop.landmark.kind is LandmarkKind.HVC for stop in self._stops)
+
+    def _stop(self, landmark: Landmark) -> Stop:
+        state = self._control.state()
+        el = current_el(state)
+        instruction = instruction_at(state, self._control.memory, landmark.address)
+        check = self._check_switch(instruction) if landmark.kind in (LandmarkKind.TTBR, LandmarkKind.SCTLR) else None
+        return Stop(landmark, instruction.text, el, mmu_enabled(regime_of(el, state), state), check)
+
+    def _check_switch(self, instruction: Instruction) -> SwitchCheck | None:
+        """The tables as they will be used after the write at the PC; ``None`` when it does not change their use."""
+        before = self._control.state()
+        write = pending_write(instruction, before)
+        regime = regime_of(current_el(before), before)
+        if write is None or write.register not in (regime.facts.sctlr, regime.facts.ttbr0, regime.facts.ttbr1):
+            return None
+        after = before.with_values({write.register: write.value})
+        site = instruction.address
+        situation = Situation(before, after, self._control.memory, site, site + 4)
+        if not mmu_enabled(regime, after):
+            if not mmu_enabled(regime, before):
+                return None
+            sound = situation.fetch_fault is None and situation.finds_intended_code(situation.fetch)
+            return SwitchCheck(write.register, write.value, False, sound, None)
+        verdict = judge(situation)
+        sound_or_unknown = None if verdict.judgement is Judgement.UNKNOWN else verdict.judgement is Judgement.SOUND
+        return SwitchCheck(write.register, write.value, True, sound_or_unknown, verdict)
+
+    def _at(self, stop: Stop) -> None:
+        kind = stop.landmark.kind
+        if kind in (LandmarkKind.TTBR, LandmarkKind.SCTLR):
+            # The last switch before the loop is where the copy begins.
+            if not self._copied:
+                self._moments.append(Moment(_START, read_counter(self._control)))
+        elif kind is LandmarkKind.LOOP_END:
+            self._moments.append(Moment(kind.name, read_counter(self._control)))
+            self._copied = self.pages
+            self._do_corrupt()
+        elif kind in ENTRIES:
+            self._moments.append(Moment(kind.name, read_counter(self._control)))
+            self._at_entry(kind)
+
+    def _do_corrupt(self) -> None:
+        if self._corruption is None:
+            return
+        memory = self._control.memory
+        page = int(self._relocation.pages.copies.destinations[self._corruption.copy])
+        byte = memory.read(page + self._corruption.offset, 1)[0]
+        memory.write(page + self._corruption.offset, bytes([byte ^ 0xFF]))
+
+    def _at_entry(self, kind: LandmarkKind) -> None:
+        if kind is LandmarkKind.ENTRY:
+            self._comparison = self.contents.compare(self._control.memory)
+            image = kernel_entry(self._relocation)
+            if image is not None and image != self._stops[-1].landmark.address:
+                self._pending.append(Landmark(LandmarkKind.KERNEL, image))
+                return
+        device_tree = self._relocation.argument.get(Role.DEVICE_TREE) if kind is LandmarkKind.ENTRY else None
+        self._boot = boot_checks(self._control.state(), self._control.memory, device_tree, self._expected_el())
+        self._outcome = Outcome.ARRIVED
+
+    def _expected_el(self) -> int:
+        return 2 if self._relocation.argument.get(Role.EL2_VECTORS) else self._start_el
+
+    def _turned_wrong(self, pc: int) -> None:
+        state = self._control.state()
+        copied = self.contents.copied(self._control.memory) if not self._copied else self._copied
+        self._copied = max(self._copied, copied)
+        took_exception = pc in self._exceptions() or any(
+            base is not None and base & ~(VECTORS_SIZE - 1) <= pc < (base & ~(VECTORS_SIZE - 1)) + VECTORS_SIZE
+            for base in (state.get("VBAR_EL1"), state.get("VBAR_EL2"))
+        )
+        last = self._stops[-1].landmark
+        what = "an exception was taken" if took_exception else "the machine stopped before the next landmark"
+        found = diagnose(state, self._control.memory)
+        self._wrong_turn = WrongTurn(
+            f"{what}, at {pc:#x}, after {last.kind.value} ({last.address:#x})", found, took_exception
+        )
+        self._outcome = Outcome.WRONG_TURN if took_exception or found.stuck else Outcome.INTERRUPTED
+
+
+def _vectors(base: int | None, offsets: tuple[int, ...]) -> Iterator[int]:
+    if base is not None:
+        yield from ((base & ~(VECTORS_SIZE - 1)) + offset for offset in offsets)

@@ -1,0 +1,161 @@
+"""A driven relocation as text: the verdict first, the way it took, what arrived, the time, the next command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kexecdbg.checks.finding import Severity
+from kexecdbg.checks.relocating.landmarks import LandmarkKind
+from kexecdbg.checks.relocating.run import Outcome, Report, Stop, SwitchCheck
+from kexecdbg.kexec.page_contents import PageDifference
+from kexecdbg.ui.style import WIDTH, Style, hanging
+from kexecdbg.ui.verdict_text import finding_text
+from kexecdbg.ui.why_text import why_text
+
+_COLUMN = 11
+_SHOWN_DIFFERENCES = 8
+_MIB = 1 << 20
+_BAR = 30
+
+
+def progress_line(copied: int, pages: int, seconds: float, page_size: int) -> str:
+    """The progress bar while pages are copied, one line without its end; ``seconds`` is what has passed."""
+    filled = _BAR * copied // pages if pages else _BAR
+    rate = copied * page_size / _MIB / seconds if seconds > 0 else 0.0
+    line = f"[{'#' * filled}{'.' * (_BAR - filled)}] {copied}/{pages} pages  {rate:.1f} MiB/s"
+    return line[: WIDTH - 1]
+
+
+def relocation_text(report: Report, style: Style, icount_shift: int | None = None) -> str:
+    """What kexec-relocate prints."""
+    lines = [hanging(*_headline(report, style), style=None)]
+    lines += [hanging("list", f"the page list {defect.kind.value} ({defect.count})", _COLUMN, style)
+              for defect in report.audit.defects]  # fmt: skip
+    if report.running_cpus:
+        numbers = ", ".join(str(number) for number in report.running_cpus)
+        lines.append(hanging("CPUs", f"{numbers} still running: they see memory change under them", _COLUMN, style))
+    lines += _way(report, style)
+    lines += _verified(report, style)
+    lines += _boot(report, style)
+    lines += _phases(report, style, icount_shift)
+    if report.wrong_turn is not None:
+        lines += ["", report.wrong_turn.text, why_text(report.wrong_turn.diagnosis, None, style)]
+        return "\n".join(lines)
+    return "\n".join([*lines, *_next(report)])
+
+
+def _headline(report: Report, style: Style) -> tuple[str, str, int]:
+    label, emphasise = ("RELOCATED:", style.good) if report.sound else ("WRONG:", style.bad)
+    if report.outcome is Outcome.UNDER_WAY and report.sound:
+        label = "COPYING:"
+    elif report.outcome is Outcome.INTERRUPTED:
+        label, emphasise = "STOPPED:", style.warn
+    return emphasise(label), _what(report), len(label) + 1
+
+
+def _what(report: Report) -> str:
+    comparison = report.comparison
+    pages = f"{report.copied} of {report.pages} pages" if report.copied < report.pages else f"{report.pages} pages"
+    if report.outcome is Outcome.BLOCKED:
+        return f"{report.outcome.value}, {report.stops[-1].text} at {report.stops[-1].landmark.address:#x}"
+    if report.wrong_turn is not None or comparison is None:
+        return f"the relocation {report.outcome.value}; {pages} copied"
+    if comparison.differing:
+        count = "1 page differs" if comparison.differing == 1 else f"{comparison.differing} pages differ"
+        return f"{count} from what the source held at the start; {pages} copied"
+    failed = [check.name for check in report.boot if check.met is False]
+    if failed:
+        return f"{pages} arrived whole, but the new kernel gets {', '.join(failed)} wrong"
+    return f"{pages} copied, each is what its source held at the start"
+
+
+def _way(report: Report, style: Style) -> list[str]:
+    lines = [hanging("argument", f"{report.argument.layout.name}, at {report.argument.address:#x}", _COLUMN, style)]
+    for index, stop in enumerate(report.stops):
+        lines.append(hanging("way" if not index else "", _stop(stop), _COLUMN, None if index else style))
+        if stop.check is not None:
+            lines += _check(stop.check, style, last=index == len(report.stops) - 1)
+    return lines
+
+
+def _stop(stop: Stop) -> str:
+    mmu = "on" if stop.mmu else "off"
+    code = f"  {stop.text}" if stop.landmark.kind not in (LandmarkKind.CODE, LandmarkKind.LOOP_END) else ""
+    return f"{stop.landmark.address:#x}  EL{stop.el}, MMU {mmu}  {stop.landmark.kind.value}{code}"
+
+
+def _check(check: SwitchCheck, style: Style, last: bool) -> Iterator[str]:
+    word = {True: style.good("sound"), False: style.bad("FAULTS"), None: style.warn("unknown")}[check.sound]
+    after = "" if check.mmu else ", MMU off"
+    yield f"{'':<{_COLUMN}}  {check.register} = {check.value:#x}{after}: {word}"
+    if check.verdict is None:
+        return
+    worst = [item for item in check.verdict.findings if item.severity is Severity.FATAL]
+    if check.sound is False and last:
+        yield from (finding_text(item, style) for item in worst)
+    others = dict.fromkeys(item.id for item in check.verdict.findings if item.severity is Severity.HAZARD)
+    if others:
+        yield hanging("", f"  hazards: {', '.join(others)}", _COLUMN)
+
+
+def _verified(report: Report, style: Style) -> list[str]:
+    comparison = report.comparison
+    if comparison is None:
+        return []
+    text = f"{comparison.pages - comparison.differing} of {comparison.pages} pages are what their sources held"
+    if comparison.superseded:
+        text += f"; {comparison.superseded} copies were overwritten by later ones"
+    lines = [hanging("verified", text, _COLUMN, style)]
+    lines += [hanging("", _difference(item), _COLUMN) for item in comparison.differences[:_SHOWN_DIFFERENCES]]
+    if comparison.differing > _SHOWN_DIFFERENCES:
+        lines.append(f"{'':<{_COLUMN}}and {comparison.differing - _SHOWN_DIFFERENCES} more; --json has the first 64")
+    return lines
+
+
+def _difference(item: PageDifference) -> str:
+    return (
+        f"copy {item.copy}: {item.destination:#x} is not {item.source:#x}; {item.differing_bytes} bytes differ, first "
+        f"{item.destination_byte:#x}: {item.found:#04x} instead of {item.expected:#04x} from {item.source_byte:#x}"
+    )
+
+
+def _boot(report: Report, style: Style) -> list[str]:
+    words = {True: "", False: style.bad("  WRONG"), None: style.warn("  unknown")}
+    return [
+        hanging("boot" if not index else "", f"{check.name}: {check.text}", _COLUMN, None if index else style)
+        + words[check.met]
+        for index, check in enumerate(report.boot)
+    ]
+
+
+def _phases(report: Report, style: Style, icount_shift: int | None) -> list[str]:
+    lines = []
+    for index, phase in enumerate(report.phases):
+        text = f"{phase.name:<12}{phase.seconds:10.6f} s"
+        if phase.name == "copy" and phase.seconds > 0:
+            text += f"  {report.pages * report.page_size / _MIB / phase.seconds:.1f} MiB/s"
+        if icount_shift is not None:
+            text += f"  {phase.instructions(icount_shift)} instructions"
+        lines.append((style.bold("time") + " " * 7 if not index else " " * _COLUMN) + text)
+    share = relocation_share(report)
+    if share is not None:
+        lines.append(f"{'':<{_COLUMN}}the relocation is {share:.0%} of the reboot so far")
+    return lines
+
+
+def relocation_share(report: Report) -> float | None:
+    """The relocation's share of the phases that were seen; ``None`` when it is the only one."""
+    seconds = {phase.name: phase.seconds for phase in report.phases if phase.name != "copy"}
+    total = sum(seconds.values())
+    return seconds["relocation"] / total if "relocation" in seconds and len(seconds) > 1 and total > 0 else None
+
+
+def _next(report: Report) -> list[str]:
+    if report.outcome is Outcome.ARRIVED:
+        return [hanging("next", "kexec-step  to the new kernel's own switch of the MMU, or continue", _COLUMN)]
+    if report.outcome is Outcome.BLOCKED:
+        return [
+            hanging("next", "kexec-fix   repair it, then kexec-relocate again", _COLUMN),
+            hanging("", "kexec-relocate --force  to see it happen", _COLUMN),
+        ]
+    return [hanging("next", "kexec-relocate  to go on", _COLUMN)]

@@ -1,0 +1,116 @@
+"""``kexec-relocate``: the relocation, driven to its end and verified."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import gdb
+
+from kexecdbg.errors import UsageError
+from kexecdbg.ui.style import Style
+
+from .. import last_check
+from ..command import Command, evaluate_address, selected_debugger
+from ..relocation_progress import progress
+
+if TYPE_CHECKING:
+    from kexecdbg.checks.relocating.run import Corruption, RelocationRun
+
+    from ..adapter import GdbDebugger
+
+_SECONDS = 600.0
+
+
+class KexecRelocate(Command):
+    """See SUMMARY."""
+
+    NAME = "kexec-relocate"
+    SUMMARY = (
+        "Run from anywhere before the jump to the relocation code, check the tables before each switch, let it copy, "
+        "compare every page with what its source held at the start, and stop at the new kernel's first instruction "
+        "with the boot registers checked. Given again, it goes on from where it stopped."
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._run: RelocationRun | None = None
+        self._target: GdbDebugger | None = None
+        gdb.events.exited.connect(self._forget)
+
+    def _forget(self, event: gdb.ExitedEvent) -> None:
+        self._run = self._target = None
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--pages", type=int, metavar="N", help="stop again when N more pages are copied")
+        parser.add_argument("--force", action="store_true", help="execute also a switch that the CPU will not survive")
+        parser.add_argument(
+            "--corrupt",
+            metavar="PAGE[+OFFSET]",
+            help="invert a byte of page number PAGE (from 0) when all is copied, to see that it is found",
+        )
+        parser.add_argument(
+            "--icount", type=int, metavar="SHIFT", help="QEMU runs with -icount shift=SHIFT: count instructions too"
+        )
+        parser.add_argument(
+            "--timeout",
+            type=float,
+            metavar="SECONDS",
+            default=_SECONDS,
+            help="stop when the next landmark is not reached by then (default: %(default)g)",
+        )
+
+    def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
+        from kexecdbg.ui.relocate_json import relocation_json
+        from kexecdbg.ui.relocate_text import relocation_text
+
+        if arguments.pages is not None and arguments.pages < 1:
+            raise UsageError(f"--pages {arguments.pages}: give a number of pages, 1 or more")
+        target = selected_debugger()
+        run = self._current(target, arguments)
+        if arguments.corrupt is not None:
+            run.corrupt(_corruption(arguments.corrupt))
+        report = run.proceed(
+            pages=arguments.pages,
+            force=arguments.force,
+            seconds=arguments.timeout,
+            watch=partial(progress, run, target.memory),
+        )
+        if run.blocking is not None:
+            last_check.remember(run.blocking)
+        return relocation_json(report, arguments.icount), relocation_text(report, style, arguments.icount)
+
+    def _current(self, target: GdbDebugger, arguments: argparse.Namespace) -> RelocationRun:
+        """The relocation that is under way, or a new one from the relocation code's first instruction."""
+        from kexecdbg.checks.relocating.approach import SYMBOLS, approach
+        from kexecdbg.checks.relocating.run import RelocationRun
+
+        if self._run is not None and self._target is target:
+            if not self._run.ended or self._run.end == target.state().get("PC"):
+                return self._run
+        symbols = {name: address for name in SYMBOLS if (address := _symbol(name)) is not None}
+        found = approach(target, symbols, arguments.timeout)
+        self._run, self._target = RelocationRun(target, found), target
+        return self._run
+
+
+def _symbol(name: str) -> int | None:
+    """The address of a function or variable; ``None`` when GDB does not know the name."""
+    try:
+        return evaluate_address(f"&{name}")
+    except UsageError:
+        return None
+
+
+def _corruption(text: str) -> Corruption:
+    from kexecdbg.checks.relocating.run import Corruption
+
+    page, plus, offset = text.partition("+")
+    try:
+        return Corruption(int(page, 0), int(offset, 0) if plus else 0)
+    except ValueError:
+        raise UsageError(f"--corrupt {text}: write it as PAGE or PAGE+OFFSET, for instance 17+0x123") from None
+
+
+COMMAND = KexecRelocate
