@@ -64,7 +64,7 @@ def _run(arguments: list[str]) -> int:
     module = importlib.import_module(f"kexecdbg.ui.commands.{'gdb_init' if name == 'gdbinit' else name}")
     command = argparse.ArgumentParser(prog=f"kexecdbg {name}", description=module.SUMMARY)
     module.add_arguments(command)
-    status: int = module.run(command.parse_args(arguments[1:]))
+    status: int = module.run(command.parse_intermixed_args(arguments[1:]))
     return status
 
 

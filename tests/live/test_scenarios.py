@@ -42,7 +42,7 @@ def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_runs_scenarios_and_reports_them_in_the_order_asked_for() -> None:
-    result = lab("run", "sound-EL1-4K", "M01", "A", "--json", "--jobs", "3")
+    result = lab("run", "--json", "sound-EL1-4K", "M01", "--jobs", "3", "A")
     assert (result.returncode, result.stderr) == (0, "")
     document = json.loads(result.stdout)
     assert [(s["id"], s["agrees"], s["verdict"]) for s in document["scenarios"]] == [

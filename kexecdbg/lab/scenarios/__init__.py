@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from types import ModuleType
 
@@ -46,14 +47,19 @@ def all_scenarios() -> dict[str, Scenario]:
     return {scenario.id: scenario for module in modules() for scenario in module.SCENARIOS}
 
 
-def find_scenarios(ids: list[str]) -> list[Scenario]:
-    """The scenarios with these ids.
+def find_scenarios(names: list[str]) -> list[Scenario]:
+    """The scenarios with these ids, or with ids that fit these patterns: ``M01``, ``M01*``, ``sound-EL[12]-4K``.
 
     Raises:
         UsageError: there is no such scenario.
     """
     known = all_scenarios()
-    unknown = [name for name in ids if name not in known]
+    found = {name: [known[name]] if name in known else _matching(name) for name in names}
+    unknown = [name for name, scenarios in found.items() if not scenarios]
     if unknown:
         raise UsageError(f"no scenario is called {', '.join(unknown)}; `kexecdbg lab list` lists them")
-    return [known[name] for name in ids]
+    return list({scenario.id: scenario for scenarios in found.values() for scenario in scenarios}.values())
+
+
+def _matching(pattern: str) -> list[Scenario]:
+    return [scenario for name, scenario in all_scenarios().items() if fnmatchcase(name, pattern)]

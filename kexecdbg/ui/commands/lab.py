@@ -23,7 +23,9 @@ SUMMARY = "List and run the built-in scenarios: machines built right or wrong, p
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``list``, or ``run`` with ids."""
     parser.add_argument("action", choices=("list", "run", "oracle"))
-    parser.add_argument("ids", nargs="*", metavar="ID", help="scenarios to run; see `kexecdbg lab list`")
+    parser.add_argument(
+        "ids", nargs="*", metavar="ID", help="scenarios to run, or patterns: M01*; see `kexecdbg lab list`"
+    )
     parser.add_argument("--all", action="store_true", help="run every scenario")
     parser.add_argument("--jobs", type=int, metavar="N", help="run N at a time (default: as many as there are CPUs)")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")

@@ -53,3 +53,11 @@ def test_scenarios_are_found_by_id_in_the_order_asked_for() -> None:
     assert [scenario.id for scenario in find_scenarios(["M05", "A"])] == ["M05", "A"]
     with pytest.raises(UsageError, match="no scenario is called M99, m01; `kexecdbg lab list` lists them"):
         find_scenarios(["M01", "M99", "m01"])
+
+
+def test_patterns_name_several_scenarios_each_once() -> None:
+    found = [scenario.id for scenario in find_scenarios(["M04", "M04*", "sound-EL[12]-64K"])]
+    expected = [name for name in SCENARIOS if name.startswith("M04")] + ["sound-EL2-64K", "sound-EL1-64K"]
+    assert found == expected
+    with pytest.raises(UsageError, match=r"no scenario is called Q99\*"):
+        find_scenarios(["Q99*"])
