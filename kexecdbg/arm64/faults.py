@@ -25,6 +25,7 @@ class FaultKind(Enum):
     TRANSLATION = "Translation fault"
     ACCESS_FLAG = "Access flag fault"
     PERMISSION = "Permission fault"
+    EXTERNAL = "External abort"
     EXTERNAL_ON_WALK = "External abort on a table walk"
     UNKNOWN = "Unknown outcome: a table could not be read"
 
@@ -35,6 +36,7 @@ _STATUS_CODES: dict[FaultKind, tuple[int, int]] = {
     FaultKind.TRANSLATION: (0x04, 0x2B),
     FaultKind.ACCESS_FLAG: (0x08, 0x07),  # no leaf can sit at level -1, so its second code is never asked for
     FaultKind.PERMISSION: (0x0C, 0x0B),
+    FaultKind.EXTERNAL: (0x10, 0x10),  # has no level: 0
     FaultKind.EXTERNAL_ON_WALK: (0x14, 0x13),
     FaultKind.UNKNOWN: (0x14, 0x13),
 }
@@ -79,6 +81,8 @@ class CauseKind(Enum):
     E0PD = "E0PD, EL0 access disabled"
     TABLE_BASE_SIZE = "table base beyond the output size"
     MMU_OFF_SIZE = "address beyond the physical address size"
+    # The memory system.
+    NOTHING_THERE = "nothing at the physical address"
     # Stage 2.
     STAGE2_NO_READ = "S2AP[0], no read"
     STAGE2_NO_WRITE = "S2AP[1], no write"

@@ -37,6 +37,17 @@ def writes_sctlr(instruction: Instruction) -> bool:
     return move is not None and move.is_write and move.register in _SCTLR_NAMES
 
 
+def is_undefined(register: str, el: int, e2h: bool | None) -> bool:
+    """Whether an MSR of the control register ``register`` is UNDEFINED at ``el`` (Arm ARM D23.2.147, accessing it).
+
+    That is a register of a higher level, and an _EL12 name where the effective E2H is 0 or at EL1. FEAT_NV, which
+    traps such accesses of EL1 instead, is left out.
+    """
+    if register.endswith("_EL12"):
+        return el < 2 or e2h is False
+    return int(register[-1]) > el
+
+
 def pending_write(instruction: Instruction, registers: RegisterValues) -> PendingWrite | None:
     """The system register write that ``instruction``, at the PC of ``registers``, makes; ``None`` if it makes none.
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kexecdbg.arm64.evaluation import Step, SystemWrite
 from kexecdbg.arm64.evaluation.address_space import PAGE_SIZE
-from kexecdbg.arm64.faults import Access, Fault, FaultKind
+from kexecdbg.arm64.faults import Access, Cause, CauseKind, Fault, FaultKind
+from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, decode_instruction
 from kexecdbg.arm64.regimes import regime_of
-from kexecdbg.arm64.walk import walk
+from kexecdbg.arm64.walk import Walk, walk
+from kexecdbg.checks.enable_site import is_undefined
 from kexecdbg.checks.exceptions import ExceptionRecord, data_abort, fetch_abort, stop_exception, undefined_instruction
-from kexecdbg.checks.situation import Situation
+from kexecdbg.checks.situation import Situation, instruction_at
 from kexecdbg.checks.touches import Touch, touches_of
 from kexecdbg.errors import MemoryUnreadableError
 
@@ -67,7 +69,11 @@ class Prediction:
 
 def predict(situation: Situation) -> Prediction:
     """What the CPU does when it executes the write."""
-    fault, next_pc = situation.fetch_fault, situation.next_pc
+    if _write_is_undefined(situation):
+        write = instruction_at(situation.before, situation.memory, situation.site)
+        place = Place(situation.site, write.text, None, None, 0)
+        return _taken(replace(situation, after=situation.before), undefined_instruction(situation.site), place, ())
+    fault, next_pc = fault_of(situation, situation.fetch, Access.FETCH), situation.next_pc
     if fault is None and situation.finds_intended_code(situation.fetch):
         return _follow(situation)
     text = _text_at(situation)
@@ -109,10 +115,35 @@ def _fault(situation: Situation, touch: Touch) -> tuple[Fault, int] | None:
     """The fault of a touch and its address; one that crosses into another page may fault there."""
     last = touch.address + touch.size - 1
     for address in dict.fromkeys((touch.address, max(touch.address, last & ~(PAGE_SIZE - 1)))):
-        fault = situation.walk(address).fault_for(touch.access)
+        fault = fault_of(situation, situation.walk(address), touch.access)
         if fault is not None:
             return fault, address
     return None
+
+
+def fault_of(situation: Situation, result: Walk, access: Access) -> Fault | None:
+    """The fault that ``access`` takes; an External abort where the memory map says that nothing answers."""
+    fault, memory_map = result.fault_for(access), situation.memory_map
+    if memory_map is None:
+        return fault
+    if fault is not None:
+        nothing = fault.cause.address is not None and memory_map.find(fault.cause.address) is None
+        return replace(fault, kind=FaultKind.EXTERNAL_ON_WALK) if fault.kind is FaultKind.UNKNOWN and nothing else fault
+    if result.pa is not None and memory_map.find(result.pa) is None:
+        text = f"nothing answers at {result.pa:#x} ({memory_map.describe_ram()})"
+        return Fault(FaultKind.EXTERNAL, 0, Cause(CauseKind.NOTHING_THERE, text))
+    return None
+
+
+def _write_is_undefined(situation: Situation) -> bool:
+    """Whether the CPU does not execute the write at the site; never when it is only assumed."""
+    if situation.site == situation.next_pc:
+        return False
+    try:
+        move = instruction_at(situation.before, situation.memory, situation.site).system_move
+    except MemoryUnreadableError:
+        return False
+    return move is not None and is_undefined(move.register, situation.el, effective_e2h(situation.before))
 
 
 def _taken(situation: Situation, first: ExceptionRecord, place: Place, steps: tuple[Step, ...]) -> Prediction:
@@ -120,7 +151,7 @@ def _taken(situation: Situation, first: ExceptionRecord, place: Place, steps: tu
     el = situation.el if first.el is None else first.el
     vector = vector_after(situation, steps, el)
     result = walk(situation.after, situation.memory, vector, regime=regime_of(el, situation.after))
-    fault = result.fault_for(Access.FETCH)
+    fault = fault_of(situation, result, Access.FETCH)
     if fault is None:
         return Prediction(first, None, Outcome.IN_VECTOR, place, vector)
     if fault.kind is FaultKind.UNKNOWN:

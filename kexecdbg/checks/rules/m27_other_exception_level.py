@@ -9,7 +9,7 @@ from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import SystemMove
 from kexecdbg.arm64.regimes import SCTLR_M, mmu_enabled
-from kexecdbg.checks.enable_site import pending_write
+from kexecdbg.checks.enable_site import is_undefined, pending_write
 from kexecdbg.checks.finding import Finding, RegisterRepair, Severity
 from kexecdbg.checks.repairs import change_register
 from kexecdbg.checks.rule import Rule
@@ -21,8 +21,8 @@ _PREFIXES = ("TTBR0", "MAIR")
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
-    move = _write_at_site(situation)
-    if move is not None and is_undefined(situation, move):
+    move = write_at_site(situation)
+    if move is not None and is_undefined(move.register, situation.el, effective_e2h(situation.before)):
         yield Finding(
             "M27",
             Severity.FATAL,
@@ -38,7 +38,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
         yield from _vectors_elsewhere(situation)
 
 
-def _write_at_site(situation: Situation) -> SystemMove | None:
+def write_at_site(situation: Situation) -> SystemMove | None:
     """The ``msr`` at the site; ``None`` when the write is only assumed."""
     if situation.site == situation.next_pc:
         return None
@@ -46,17 +46,6 @@ def _write_at_site(situation: Situation) -> SystemMove | None:
         return instruction_at(situation.before, situation.memory, situation.site).system_move
     except MemoryUnreadableError:
         return None
-
-
-def is_undefined(situation: Situation, move: SystemMove) -> bool:
-    """Whether the ``msr`` of a control register is UNDEFINED at the current level.
-
-    Arm ARM D23.2.147, accessing SCTLR_ELx: a register of a higher level always; SCTLR_EL12 with E2H=0. HCR_EL2.NV,
-    which traps such accesses at EL1 instead, counts as off.
-    """
-    if move.register.endswith("_EL12"):
-        return situation.el < 2 or effective_e2h(situation.before) is False
-    return int(move.register[-1]) > situation.el
 
 
 def _other_mmu(situation: Situation) -> Iterator[Finding]:

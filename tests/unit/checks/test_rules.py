@@ -169,7 +169,9 @@ def test_no_repair_is_proposed_that_would_not_cure(name: str) -> None:
 
 
 def test_every_rule_is_tested_both_ways_in_its_own_name() -> None:
-    others = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__))
+    others = "".join(
+        path.read_text() for path in Path(__file__).parents[1].rglob("test_*.py") if path != Path(__file__)
+    )
     ids = {rule.id for rule in all_rules()} - set(re.findall(r"\b[MK]\d\d\b", others))
     tested = {name[:3] for name in WRONG}
     assert ids <= tested
