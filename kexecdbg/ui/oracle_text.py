@@ -11,7 +11,7 @@ from typing import Any
 from kexecdbg.errors import UsageError
 from kexecdbg.lab.oracle.deviations import DEVIATIONS
 from kexecdbg.lab.oracle.run import CPUS, Tally, run_oracle
-from kexecdbg.ui.style import Style, style_for
+from kexecdbg.ui.style import Style, hanging, style_for
 
 _DEFAULT_COUNT = 20_000
 _SHOWN = 10
@@ -83,7 +83,8 @@ def lines(tally: Tally, seconds: float, style: Style) -> list[str]:
     found.append("")
     for deviation in DEVIATIONS:
         if any(deviation.id in ids for ids in tally.present.values()):
-            found.append(f"{deviation.id:4} {tally.seen[deviation.id]:7} cases: {deviation.text}")
+            label = f"{deviation.id:4} {tally.seen[deviation.id]:7} cases"
+            found.append(hanging(label, deviation.text, 20))
     found.append("")
     for disagreement in tally.disagreements[:_SHOWN]:
         found += [style.bad(f"DISAGREES, seed {disagreement.seed}"), json.dumps(disagreement.document()), ""]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kexecdbg.arm64.bits import bit, bits
+from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.arm64.syndromes.classes import (
     DATA_ABORT_LOWER,
@@ -89,8 +90,8 @@ def _intermediate_address(esr: int, registers: RegisterValues, el: int) -> Itera
         yield f"HPFAR_EL2 {hpfar:#x}: the stage 1 table walk stopped at IPA page {page:#x}."
         return
     hcr = registers.get("HCR_EL2")
-    if hcr is not None and bit(hcr, _TGE):
-        yield f"HPFAR_EL2 {hpfar:#x}: left over, with HCR_EL2.TGE=1 there is no stage 2."
+    if hcr is not None and bit(hcr, _TGE) and effective_e2h(registers):
+        yield f"HPFAR_EL2 {hpfar:#x}: left over, with HCR_EL2.{{E2H,TGE}}={{1,1}} there is no stage 2."
     elif bits(esr, 5, 0) not in _HPFAR_STATUS:
         status = fault_status_text(bits(esr, 5, 0))
         yield f"HPFAR_EL2 {hpfar:#x}: not valid, a {status} does not set it."

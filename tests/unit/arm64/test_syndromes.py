@@ -211,9 +211,9 @@ FAR = {"FAR_EL2": 0xFFFF1234}
         ),
         (
             0x92000007,
-            {"HPFAR_EL2": 0x412340, "HCR_EL2": 1 << 27},
+            {"HPFAR_EL2": 0x412340, "HCR_EL2": 1 << 34 | 1 << 27},
             2,
-            ("HPFAR_EL2 0x412340: left over, with HCR_EL2.TGE=1 there is no stage 2.",),
+            ("HPFAR_EL2 0x412340: left over, with HCR_EL2.{E2H,TGE}={1,1} there is no stage 2.",),
         ),
         (0x96000007, {"HPFAR_EL2": 0x412340}, 2, ()),
         (0x92000007, {"HPFAR_EL2": 0x412340}, 1, ()),
