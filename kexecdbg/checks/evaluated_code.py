@@ -92,8 +92,14 @@ def _switches_mmu_on(instruction: Instruction, registers: EvaluatedRegisters) ->
         return False
 
 
-def aftermath(before: RegisterValues, after: CpuState, memory: PhysicalMemory, next_pc: int) -> Evaluation:
-    """Evaluate from ``next_pc`` in the state ``after`` the switch, as if no access faulted.
+def aftermath(
+    before: RegisterValues,
+    after: CpuState,
+    memory: PhysicalMemory,
+    next_pc: int,
+    limit: int = _LONGEST_AFTERMATH,
+) -> Evaluation:
+    """Evaluate at most ``limit`` instructions from ``next_pc`` in the state ``after`` the switch, as if none faulted.
 
     It ends before the regime's translation is changed again. An address that faults leads where it led ``before``.
     """
@@ -101,7 +107,7 @@ def aftermath(before: RegisterValues, after: CpuState, memory: PhysicalMemory, n
     names = {regime.facts.sctlr, regime.facts.tcr, regime.facts.ttbr0, regime.facts.ttbr1}
     registers = EvaluatedRegisters(after.with_values({"PC": next_pc}))
     evaluator = Evaluator(registers, _AsIntended(before, memory))
-    found = evaluate(evaluator, _LONGEST_AFTERMATH)
+    found = evaluate(evaluator, limit)
     for number, step in enumerate(found.steps):
         if any(isinstance(effect, SystemWrite) and effect.register in names for effect in step.effects):
             return Evaluation(found.steps[: number + 1], found.stop)

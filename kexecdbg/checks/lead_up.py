@@ -1,9 +1,10 @@
 """What ran before: the ways through the code behind the PC that lead to it, as far as they can be read off the code.
 
 A CPU keeps no record of where it came from. Within a window of instructions before the PC the direct branches, the
-fall-through and the return address in X30 tell which instructions came before which. Each way is evaluated with unknown
-registers. It begins where nothing more can be said: at an entry of the code, behind a call or an exception, at the
-window's first instruction. What a rule finds missing has to be missing on every way.
+fall-through and the return address in X30 tell which instructions came before which. Each way is evaluated; a general
+register that nothing has written since has the value it has now, the others are unknown. A way begins where nothing
+more can be said: at an entry of the code, behind a call or an exception, at the window's first instruction. What a rule
+finds missing has to be missing on every way.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from kexecdbg.arm64.evaluation import (
     TranslatedMemory,
 )
 from kexecdbg.arm64.evaluation.branches import branch
+from kexecdbg.arm64.evaluation.registers import ZERO_OR_SP
+from kexecdbg.arm64.evaluation.written_registers import EVERY_REGISTER, written_registers
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, decode_instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
@@ -141,7 +144,7 @@ class _PresentMemory:
 
     def locate(self, registers: RegisterValues, va: int, access: Access) -> Location:
         """As the present state translates, without faults."""
-        return Location(self._memory.locate(self._state, va, Access.FETCH).pa)
+        return Location(self._memory.locate(self._state, va, Access.READ).pa)
 
     def fetch(self, pa: int) -> int:
         """Code and literals as they are now."""
@@ -166,10 +169,13 @@ def _evaluated(path: list[Instruction], state: CpuState, memory: PhysicalMemory)
     space = _PresentMemory(state, memory)
     evaluator = Evaluator(registers, space)
     headers = _loop_headers(path)
+    kept = _kept_from(path)
+    _know_again(registers, state, kept[0])
     steps: list[Step] = []
     for number, instruction in enumerate(path):
         if instruction.address in headers:
             registers.forget_general()
+            _know_again(registers, state, kept[number])
         following = path[number + 1].address if number + 1 < len(path) else None
         registers.pc = instruction.address
         calls = instruction.flow is Flow.CALL and (number + 1 == len(path) or instruction.target != following)
@@ -185,10 +191,26 @@ def _evaluated(path: list[Instruction], state: CpuState, memory: PhysicalMemory)
             steps.append(Step(instruction))
         else:
             registers.forget_general()
+            _know_again(registers, state, kept[number + 1])
             steps = []
         if number == last_hcr:
             registers.write_system("HCR_EL2", state.get("HCR_EL2"))
     return _with_present_values(steps, state)
+
+
+def _kept_from(path: list[Instruction]) -> list[frozenset[int]]:
+    """For each position on the path, the registers that nothing from there on writes; at last, all of them."""
+    kept = [EVERY_REGISTER]
+    for instruction in reversed(path):
+        written = EVERY_REGISTER if instruction.flow is Flow.CALL else written_registers(instruction)
+        kept.append(kept[-1] - written)
+    return kept[::-1]
+
+
+def _know_again(registers: EvaluatedRegisters, state: CpuState, numbers: frozenset[int]) -> None:
+    """Give registers that have kept their value since the value that they have now."""
+    for number in numbers:
+        registers.write_or_sp(number, state.get("SP" if number == ZERO_OR_SP else f"X{number}"))
 
 
 def _leaf_call(evaluator: Evaluator, call: Instruction) -> tuple[Step, ...] | Stop:

@@ -13,7 +13,7 @@ from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction, decode_instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.ranges import TableScan
-from kexecdbg.arm64.regimes import SCTLR_EE, Regime, current_el, mmu_enabled, regime_of
+from kexecdbg.arm64.regimes import SCTLR_EE, SCTLR_M, Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import PendingWrite, pending_write
 from kexecdbg.checks.evaluated_code import Approach, aftermath, approach
@@ -78,6 +78,12 @@ class Situation:
     def regime(self) -> Regime:
         """The translation regime the next fetch is made in."""
         return regime_of(self.el, self.after)
+
+    @cached_property
+    def is_live(self) -> bool:
+        """Whether the MMU is on before the write already: it changes the translation that is in use."""
+        sctlr = self.before.get(self.regime.facts.sctlr)
+        return sctlr is not None and bool(bit(sctlr, SCTLR_M)) and self.before is not self.after
 
     @cached_property
     def fetch(self) -> Walk:
@@ -149,10 +155,18 @@ class Situation:
 
     def walk(self, va: int, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None) -> Walk:
         """Translate ``va`` in the state after the write, with further ``registers`` and memory ``words`` replaced."""
+        if not registers and not words:
+            if va not in self._walks:
+                self._walks[va] = walk(self.after, self.memory, va, regime=self.regime)
+            return self._walks[va]
         state = self.after.with_values(registers) if registers else self.after
         big_endian = bool(bit(state.get(self.regime.facts.sctlr) or 0, SCTLR_EE))
         memory = OverlayMemory(self.memory, words, big_endian) if words else self.memory
         return walk(state, memory, va, regime=self.regime)
+
+    @cached_property
+    def _walks(self) -> dict[int, Walk]:
+        return {}
 
     def cures_fetch(self, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None) -> bool:
         """Whether the next fetch would get the intended instruction with these replacements."""
@@ -199,8 +213,9 @@ def instruction_at(state: CpuState, memory: PhysicalMemory, va: int) -> Instruct
 def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:
     """The switch that ``state`` is at, or that the code from its PC on leads to.
 
-    The instruction at the PC is an ``msr`` to an SCTLR_ELx that sets M; or one is ahead, and the code up to it can be
-    evaluated; or the user assumed an SCTLR_ELx with M set: then the write counts as made and the PC is the next fetch.
+    The instruction at the PC is an ``msr`` to an SCTLR_ELx that sets M, or one to TTBR or TCR while the MMU is on; or
+    an ``msr`` that switches the MMU on is ahead, and the code up to it can be evaluated; or the user assumed an
+    SCTLR_ELx with M set: then the write counts as made and the PC is the next fetch.
 
     Raises:
         UsageError: none of these is the case; the message says how far the code could be followed and what to type.
@@ -217,7 +232,7 @@ def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:
         return Situation(state, state, memory, site=pc, next_pc=pc)
     instruction = instruction_at(state, memory, pc)
     write = pending_write(instruction, state)
-    if write is not None and write.enables_mmu:
+    if write is not None and (write.enables_mmu or _changes_live_tables(write, regime, state)):
         return _at_write(state, memory, write)
     found = approach(state, memory)
     if found.reached:
@@ -225,6 +240,11 @@ def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:
         assert ahead is not None
         return replace(_at_write(found.state, found.memory, ahead), approach=found.evaluation.steps, start=state)
     raise UsageError(_not_found(state, regime, instruction, found))
+
+
+def _changes_live_tables(write: PendingWrite, regime: Regime, state: CpuState) -> bool:
+    facts = regime.facts
+    return write.register in (facts.ttbr0, facts.ttbr1, facts.tcr) and mmu_enabled(regime, state)
 
 
 def _at_write(state: CpuState, memory: PhysicalMemory, write: PendingWrite) -> Situation:

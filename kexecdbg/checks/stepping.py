@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, ReachableCode, reachable_code
 from kexecdbg.arm64.regimes import Regime, current_el, regime_of
+from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.checks.enable_site import pending_write, writes_sctlr
 from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.situation import instruction_at, situation_at
@@ -82,7 +83,7 @@ def _same(predicted: ExceptionRecord | None, observed: ExceptionRecord | None) -
     if predicted is None or observed is None:
         return predicted is observed
     far_agrees = predicted.far is None or predicted.far == observed.far
-    return far_agrees and (predicted.esr, predicted.elr) == (observed.esr, observed.elr)
+    return far_agrees and is_as_predicted(predicted.esr, observed.esr) and predicted.elr == observed.elr
 
 
 def run_to_switch(debugger: Debugger, seconds: float | None = None) -> tuple[StepRecord, ...]:

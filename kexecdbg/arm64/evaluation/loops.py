@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.evaluation.branches import branch
 from kexecdbg.arm64.evaluation.data_processing import data_processing
 from kexecdbg.arm64.evaluation.effects import Barrier, Maintenance, MemoryAccess, Step, Stop, StopReason
 from kexecdbg.arm64.evaluation.evaluator import Evaluator
 from kexecdbg.arm64.evaluation.loads_and_stores import load_store
 from kexecdbg.arm64.evaluation.system_operations import ZEROES_BLOCK, Hint, barrier, hint, system_instruction
+from kexecdbg.arm64.evaluation.written_registers import written_registers
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction, decode_instruction
 from kexecdbg.errors import MemoryUnreadableError
@@ -32,8 +32,9 @@ def pass_over_loop(evaluator: Evaluator, stop: Stop) -> tuple[Step, ...] | None:
     written: set[int] = set()
     steps: list[Step] = []
     for instruction in body:
-        if not _is_harmless(instruction, stop.target, stop.address, written):
+        if not _is_harmless(instruction, stop.target, stop.address):
             return None
+        written |= written_registers(instruction)
         effect = _ordering(instruction) or _load(instruction)
         if effect is not None:
             steps.append(Step(instruction, (effect,)))
@@ -59,25 +60,19 @@ def _body(evaluator: Evaluator, first: int, last: int) -> list[Instruction] | No
     return body
 
 
-def _is_harmless(instruction: Instruction, first: int, last: int, written: set[int]) -> bool:
-    """Whether only general registers can change, and the loop is not left; adds the registers to ``written``."""
+def _is_harmless(instruction: Instruction, first: int, last: int) -> bool:
+    """Whether only general registers can change, and the loop is not left."""
     word = instruction.word
-    target = bits(word, 4, 0)
     if data_processing(word) is not None:
-        written.add(target)
         return True
     access = load_store(word)
     if access is not None:
-        written.update((*access.registers, *access.clobbers))
-        if access.base is not None:
-            written.add(access.base)
         return access.access is Access.READ
     jump = branch(word, instruction.address)
     if jump is not None:
         inside = jump.target is not None and first <= jump.target <= last + INSTRUCTION_SIZE
         return inside and not jump.links
     if instruction.system_move is not None:
-        written.add(target)
         return not instruction.system_move.is_write
     return hint(word) is Hint.NOTHING or _ordering(instruction) is not None
 

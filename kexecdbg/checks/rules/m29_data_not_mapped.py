@@ -1,0 +1,79 @@
+"""M29: what the code needs right after the switch is not mapped: stack, literal, argument, data, code further on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kexecdbg.arm64.faults import Access, Fault, FaultKind
+from kexecdbg.checks.alternatives import alternatives
+from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.rule import Rule
+from kexecdbg.checks.situation import Situation
+from kexecdbg.checks.touches import Touch, TouchKind
+
+_DOES = {Access.READ: "loads", Access.WRITE: "stores to", Access.FETCH: "goes on at"}
+
+
+def _check(situation: Situation) -> Iterator[Finding]:
+    fetch_fault = situation.fetch_fault
+    for touch in situation.touches:
+        is_next_fetch = touch.executed == 0 and _is_fetch(touch)
+        if touch.kind is TouchKind.VECTOR or touch.instruction is None or is_next_fetch:
+            continue
+        fault = situation.walk(touch.address).fault_for(touch.access)
+        if fault is None or fault.kind is FaultKind.UNKNOWN:
+            continue
+        yield _finding(situation, touch, fault, _follows_from(situation, fault, fetch_fault))
+
+
+def _is_fetch(touch: Touch) -> bool:
+    return touch.kind is TouchKind.FETCH
+
+
+def _follows_from(situation: Situation, fault: Fault, fetch_fault: Fault | None) -> bool:
+    """Whether what stops the next fetch, the rule for which says so, stops this too."""
+    if fetch_fault is None:
+        return False
+    same = fault.cause.kind is fetch_fault.cause.kind or fault.cause.address == fetch_fault.cause.address
+    return same or fault.cause.register is not None or bool(alternatives(situation))
+
+
+def _finding(situation: Situation, touch: Touch, fault: Fault, is_consequence: bool) -> Finding:
+    instruction = touch.instruction
+    assert instruction is not None
+    what = f"the {touch.kind.value} at {touch.address:#x}" if not _is_fetch(touch) else f"{touch.address:#x}"
+    who = f"{instruction.address:#x}: {instruction.text}" if not _is_fetch(touch) else "the code"
+    result = situation.walk(touch.address)
+    return Finding(
+        "M29",
+        Severity.FATAL,
+        f"{touch.executed} instructions after the write {who} {_DOES[touch.access]} {what}, and takes a "
+        f"{fault.text.replace(',', ' at')}: {fault.cause.text}.",
+        {
+            "kind": touch.kind.value,
+            "target": touch.address,
+            "instruction": f"{instruction.address:#x}: {instruction.text}",
+            "address": fault.cause.address,
+            "level": fault.cause.level,
+            "bit": fault.cause.bit,
+            "descriptor": result.levels[-1].descriptor if result.levels else None,
+            "register": fault.cause.register,
+            "field": fault.cause.field,
+        },
+        is_consequence=is_consequence,
+    )
+
+
+RULE = Rule(
+    "M29",
+    "What the code needs right after the switch is not mapped",
+    "The next instruction is fetched, and one of the following touches something that the new tables do not map, or "
+    "not for this access: the stack, a literal pool, the argument, the device tree, the UART, or the code that it "
+    "branches to. The code after the write is evaluated as far as its values are known.",
+    (
+        "Xen de22e0dd0d, f3f6c500e2 (the UART); OP-TEE issue 7414 (the stack); TF-A 5654972c4",
+        "Linux kexec v9 20200326032420.27220-1-pasha.tatashin@soleen.com (the argument is read before the MMU is on)",
+    ),
+    _check,
+    symptom="A data abort a few instructions after the switch, 0x96000004 to 0x96000007.",
+)
