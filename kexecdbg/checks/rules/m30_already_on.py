@@ -24,7 +24,9 @@ def _check(situation: Situation) -> Iterator[Finding]:
     try:
         if not mmu_enabled(situation.regime, situation.before) or not mmu_enabled(situation.regime, situation.after):
             return
-    except RegisterUnknownError:
+        if not writes_sctlr(instruction_at(situation.before, situation.memory, situation.site)):
+            return  # A write of TTBR with the MMU on says itself what it is: a change of the tables.
+    except (RegisterUnknownError, MemoryUnreadableError):
         return
     live = _set_up_before(situation)
     ttbr = situation.before.get(facts.ttbr0)
