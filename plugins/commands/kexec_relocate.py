@@ -86,9 +86,9 @@ class KexecRelocate(Command):
         from kexecdbg.checks.relocating.approach import SYMBOLS, approach
         from kexecdbg.checks.relocating.run import RelocationRun
 
-        if self._run is not None and self._target is target:
-            if not self._run.ended or self._run.end == target.state().get("PC"):
-                return self._run
+        run = self._run
+        if run is not None and self._target is target and (not run.ended or run.end == target.state().get("PC")):
+            return run
         symbols = {name: address for name in SYMBOLS if (address := _symbol(name)) is not None}
         found = approach(target, symbols, arguments.timeout)
         self._run, self._target = RelocationRun(target, found), target
