@@ -107,6 +107,7 @@ class EnableCase:
         leaf_level: level of the leaves: 3 for pages.
         table_bits: ORed into every table descriptor.
         sequence: the lines of assembly that switch the MMU on; empty for the textbook's.
+        judged_from: symbol in ``sequence`` that the guest is run to before it is judged; empty for its start.
         highest_el: exception level that the machine starts at, 1 to 3; ``None`` for EL2, or EL3 where the code runs.
         defect: what is changed before the guest is loaded.
     """
@@ -120,6 +121,7 @@ class EnableCase:
     leaf_level: int = LAST_LEVEL
     table_bits: int = 0
     sequence: tuple[str, ...] = ()
+    judged_from: str = ""
     highest_el: int | None = None
     defect: Callable[[EnableSetup], None] = field(default=lambda setup: None)
 
@@ -154,6 +156,7 @@ class EnableCase:
             vectors=setup.registers.vbar,
             rests_at=setup.program.symbols["parked"],
             console=_CONSOLE,
+            judged_from=setup.program.symbols[self.judged_from] if self.judged_from else None,
         )
 
     def _set_up(self) -> EnableSetup:

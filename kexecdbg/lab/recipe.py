@@ -21,6 +21,7 @@ class LabGuest:
         vectors: VBAR_ELx of the level that the MMU is switched on at.
         rests_at: address where the guest stays when it has come to its end; ``None`` when it powers itself off.
         console: regular expression of the line that it prints before.
+        judged_from: address that it is run to before it is judged; ``None`` for where it starts.
     """
 
     cpu: str
@@ -30,6 +31,7 @@ class LabGuest:
     vectors: int
     rests_at: int | None
     console: str
+    judged_from: int | None = None
 
 
 class GuestRecipe(Protocol):

@@ -150,6 +150,9 @@ def run_scenario(scenario: Scenario, pool: GdbPool) -> ScenarioResult:
         log = ExceptionLog(machine.qemu)
         try:
             with pool.session(str(machine.qemu.gdb_socket)) as gdb:
+                if machine.guest.judged_from is not None:
+                    gdb.command(f"thbreak *{machine.guest.judged_from:#x}")
+                    gdb.command("continue", _SECONDS)
                 document = gdb.run(f"kexec-step --follow --timeout {_SECONDS:g}", 2 * _SECONDS).document
                 observed = {which: document["observed"][which] for which in ("first", "then")}
                 if observed["first"] is None:
