@@ -24,8 +24,18 @@ _MIB = 1 << 20
 _SUSPECTS_SHOWN = 4
 
 
-def why_text(diagnosis: Diagnosis, watched: Watch | None, style: Style) -> str:
-    """What kexec-why prints about one CPU."""
+def why_text(
+    diagnosis: Diagnosis, watched: Watch | None, style: Style, cpu: int | None = None, several: bool = False
+) -> str:
+    """What kexec-why prints about one CPU.
+
+    Args:
+        diagnosis: what is known of it.
+        watched: what stepping it showed, if it was stepped.
+        style: how to emphasise.
+        cpu: its number, if the commands to type next have to name it.
+        several: whether the machine has other CPUs.
+    """
     origin = diagnosis.origin
     lines = [headline(diagnosis, style), hanging("where", _where(diagnosis), _COLUMN, style)]
     lines += _code(diagnosis, style)
@@ -41,7 +51,8 @@ def why_text(diagnosis: Diagnosis, watched: Watch | None, style: Style) -> str:
         lines.append(hanging("switch", _not_found(diagnosis.search, diagnosis), _COLUMN, style))
     if diagnosis.suspects and _translation_is_why(diagnosis) and (origin is None or not origin.explains):
         lines += _suspects(diagnosis.suspects, diagnosis, style)
-    return "\n".join([*lines, *_next(diagnosis, style)])
+    commands = _commands(diagnosis, "" if cpu is None else f" --cpu {cpu}", several, watched is not None)
+    return "\n".join([*lines, *_next(commands, style)])
 
 
 def headline(diagnosis: Diagnosis, style: Style) -> str:
@@ -77,7 +88,7 @@ def _where(diagnosis: Diagnosis) -> str:
     mmu = "on" if diagnosis.mmu_on else "off"
     place = f"{mode}, MMU {mmu} in the {diagnosis.regime.value} regime"
     entry = diagnosis.entry
-    if entry is not None:
+    if entry is not None and diagnosis.condition is not Condition.HALTED:
         inside = "" if entry.at_start else f", {entry.address - entry.start:#x} into the entry"
         place += f"; {entry.vbar} + {entry.offset:#x}: {entry.kind}, {entry.source}{inside}"
     return f"{place}. {_sentence(diagnosis.reason)}" if diagnosis.reason else place
@@ -225,41 +236,38 @@ def _watched(watched: Watch) -> str:
     return f"{steps}; the CPU got from {watched.samples[0].pc:#x} to {watched.samples[-1].pc:#x}"
 
 
-def _next(diagnosis: Diagnosis, style: Style) -> list[str]:
-    commands = list(_commands(diagnosis))
+def _next(commands: Sequence[str], style: Style) -> list[str]:
     return [
         hanging("next" if not index else "", command, _COLUMN, None if index else style)
         for index, command in enumerate(commands)
     ]
 
 
-def _commands(diagnosis: Diagnosis) -> list[str]:
-    origin = diagnosis.origin
-    if diagnosis.condition is Condition.AT_SWITCH:
-        return ["kexec-check  what will happen"]
-    if diagnosis.condition is Condition.UNKNOWN:
-        return [_walk(diagnosis, diagnosis.pc)]
+def _commands(diagnosis: Diagnosis, on: str, several: bool, was_watched: bool) -> list[str]:
+    origin, condition = diagnosis.origin, diagnosis.condition
+    if condition is Condition.AT_SWITCH:
+        return [f"kexec-check{on}  what will happen"]
+    if condition is Condition.UNKNOWN:
+        return [_walk(diagnosis, diagnosis.pc, on)]
     if not diagnosis.stuck:
-        return (
-            ["kexec-why --watch 64  whether it gets anywhere"]
-            if diagnosis.condition is Condition.RUNS
-            else ["continue"]
-        )
+        others = ["kexec-why --all-cpus  whether another CPU is stuck"] if several else []
+        watch = condition is Condition.RUNS and not was_watched
+        return [*others, f"kexec-why{on} --watch 64  whether it gets anywhere" if watch else "continue"]
     if origin is not None and origin.explains:
         if isinstance(origin.repair, RepairPlan):
             return ["kexec-fix   " + _repair_summary(origin.repair), "continue"]
         address = origin.first.elr if origin.first is not None else origin.verdict.situation.next_pc
-        return [f"not repaired from here: {origin.repair}", _walk(diagnosis, address)]
+        return [f"not repaired from here: {origin.repair}", _walk(diagnosis, address, on)]
     held = diagnosis.syndrome
     if not diagnosis.mmu_on or not _translation_is_why(diagnosis):
-        return ["kexec-regs"]
+        return [f"kexec-regs{on}"]
     address = diagnosis.pc if held is None or held.far is None or held.standing is Standing.EARLIER else held.far
-    return [f"{_walk(diagnosis, address)}  the walk behind it", "kexec-regs"]
+    return [f"{_walk(diagnosis, address, on)}  the walk behind it", f"kexec-regs{on}"]
 
 
-def _walk(diagnosis: Diagnosis, va: int) -> str:
+def _walk(diagnosis: Diagnosis, va: int, on: str) -> str:
     upper = diagnosis.regime.facts.two_ranges and bit(va, RANGE_SELECT_BIT)
-    return f"walk-ttbr{int(upper)} {va:#x}"
+    return f"walk-ttbr{int(upper)}{on} {va:#x}"
 
 
 def _repair_summary(plan: RepairPlan) -> str:

@@ -61,7 +61,8 @@ class KexecWhy(Command):
             diagnosis, watched = watch(target, diagnosis, arguments.watch)
         if diagnosis.origin is not None and diagnosis.origin.explains:
             last_check.remember(diagnosis.origin.verdict)
-        return diagnosis_json(diagnosis, watched), why_text(diagnosis, watched, style)
+        several = cpus.selected_of_several() is not None
+        return diagnosis_json(diagnosis, watched), why_text(diagnosis, watched, style, arguments.cpu, several)
 
     def _diagnose(self, arguments: argparse.Namespace) -> Diagnosis:
         from kexecdbg.checks.stuck.diagnosis import diagnose

@@ -92,6 +92,17 @@ def test_the_next_command_comes_last(name: str, command: str) -> None:
     assert command in text[text.rindex("\nnext ") :]
 
 
+def test_the_next_command_names_the_cpu_that_was_asked_for() -> None:
+    text = why_text(FOUND["why-no-switch"], None, Style(), cpu=2, several=True)
+    assert f"\nnext       walk-ttbr0 --cpu 2 {VECTOR:#x}" in text and "kexec-regs --cpu 2" in text
+
+
+def test_beside_a_cpu_that_is_not_stuck_another_one_may_be() -> None:
+    text = why_text(FOUND["why-parked"], None, Style(), several=True)
+    assert "\nnext       kexec-why --all-cpus" in text
+    assert "--all-cpus" not in why_text(FOUND["why-vector-loop"], None, Style(), several=True)
+
+
 def test_a_summary_names_the_cause() -> None:
     assert summary(FOUND["why-vector-loop"], Style()).endswith(f"for ever; M01 at the switch, {SITE:#x}")
 
