@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import bits
-from kexecdbg.arm64.evaluation.loads_and_stores import LoadStore, load_store
+from kexecdbg.arm64.evaluation.loads_and_stores import Indexing, LoadStore, load_store
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.instructions import (
     INSTRUCTION_SIZE,
@@ -20,6 +20,7 @@ from kexecdbg.arm64.instructions import (
     reachable_code,
     written_registers,
 )
+from kexecdbg.kexec.page_list import ENTRY_SIZE
 
 _LONGEST_CODE = 2048
 """Instructions: twice what fits into the control code page."""
@@ -68,6 +69,20 @@ class CopyLoop:
         """Whether the loop, or what follows it, accesses the stack."""
         accesses = (load_store(each.word) for each in (*self.loop, *self.after))
         return any(access is not None and access.base_name == "SP" for access in accesses)
+
+    @property
+    def next_entry_load(self) -> Instruction | None:
+        """The load of the next entry of the page list: one register, and the pointer moves on."""
+        for each in self.loop:
+            moved = load_store(each.word)
+            if (
+                moved is not None
+                and moved.access is Access.READ
+                and moved.indexing is Indexing.POST
+                and (moved.elements, moved.offset) == (1, ENTRY_SIZE)
+            ):
+                return each
+        return None
 
     def first_access(self, access: Access) -> Instruction | None:
         """The loop's first load or store of several registers at once, which is how pages are copied."""

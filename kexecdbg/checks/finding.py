@@ -6,6 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kexecdbg.checks.exceptions import ExceptionRecord
+
 
 class Severity(enum.Enum):
     """How bad a finding is."""
@@ -66,6 +68,8 @@ class Finding:
         evidence: what decides it, by name (address, level, descriptor, bit, register, field); integers are values.
         repair: what cures it, when one write does.
         is_consequence: it follows from another finding, and is shown after that one.
+        leads_to: the exception that it ends in some time after the switch, where that is certain; what happens at the
+            switch itself is the prediction's.
     """
 
     id: str
@@ -74,3 +78,4 @@ class Finding:
     evidence: Mapping[str, int | str | None] = field(default_factory=dict)
     repair: Repair | None = None
     is_consequence: bool = False
+    leads_to: ExceptionRecord | None = None

@@ -18,6 +18,7 @@ from kexecdbg.arm64.ranges import TableScan
 from kexecdbg.arm64.regimes import SCTLR_M, Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.copy_loop import CopyLoop, find_copy_loop
+from kexecdbg.checks.exceptions import ExceptionRecord, data_abort
 from kexecdbg.checks.table_scans import scan_tables
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError
 from kexecdbg.kexec.argument import Addressing, RelocationArgument, Role
@@ -224,6 +225,20 @@ class Relocation:
         if self.argument.layout.addressing is Addressing.LINEAR_MAP:
             return pages - np.uint64(self.argument.values["arch.phys_offset"])
         return pages
+
+    def list_read_fault(self, address: int) -> ExceptionRecord | None:
+        """The exception of reading an entry of the list at the physical ``address``; ``None`` if none is certain."""
+        import numpy as np
+
+        load = None if self.loop is None else self.loop.next_entry_load
+        if load is None:
+            return None
+        va = int(self.list_addresses(np.array([address], np.uint64))[0])
+        result = self.walk(va)
+        fault = result.fault_for(Access.READ)
+        if fault is None or result.unknown:
+            return None
+        return data_abort(fault, load, va, Access.READ, self.regime.facts.el)
 
     def walk(self, va: int) -> Walk:
         """Translate ``va`` as the relocation code will."""

@@ -27,7 +27,7 @@ class Verdict:
 
     Attributes:
         situation: what was judged.
-        judgement: whether the CPU will fault.
+        judgement: whether the CPU will fault, at the switch or later, or run something else than intended.
         findings: the worst first.
         prediction: what the CPU will do.
     """
@@ -45,7 +45,7 @@ def judge(situation: Situation) -> Verdict:
     findings.sort(key=lambda finding: (_ORDER[finding.severity], finding.is_consequence, finding.id))
     if prediction.outcome is Outcome.UNKNOWN:
         judgement = Judgement.UNKNOWN
-    elif prediction.first is not None:
+    elif prediction.first is not None or any(finding.severity is Severity.FATAL for finding in findings):
         judgement = Judgement.FAULTS
     else:
         judgement = Judgement.SOUND

@@ -91,11 +91,16 @@ class _Writes:
 
 
 def _end(pages: PageList) -> Iterator[Defect]:
+    """How the list ends, if not with DONE; reported at the last entry that has a flag, with what is read next."""
     kind = _END_DEFECTS.get(pages.end)
     if kind is None:
         return
-    last = len(pages.values) - 1
-    place = Occurrence(last, pages.address_of(last), int(pages.values[last]), pages.end_address or 0)
+    flagged = np.flatnonzero(pages.flags)
+    last = int(flagged[-1]) if len(flagged) else 0
+    following = pages.end_address or 0
+    if pages.end is ListEnd.EMPTY_PAGE and last + 1 < len(pages.values):
+        following = pages.address_of(last + 1) or 0
+    place = Occurrence(last, pages.address_of(last), int(pages.values[last]), following)
     yield Defect(kind, 1, (place,), detail=pages.end_reason)
 
 

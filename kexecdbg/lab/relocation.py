@@ -6,15 +6,14 @@ with PAGE_KERNEL_EXEC; argument, page list, sources and destinations with PAGE_K
 
 from __future__ import annotations
 
-import random
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kexecdbg.kexec.page_list import PAGE_SIZE, PageCopy, build_page_list
+from kexecdbg.kexec.page_list import PAGE_SIZE, PageCopy, list_entries, place_entries
 from kexecdbg.kexec.reloc_arg import RFC_V2
 from kexecdbg.lab.guest import GuestProgram, build_program
 from kexecdbg.lab.image import RamImage
+from kexecdbg.lab.new_kernel import ARRIVED, DEVICE_TREE, NEW_KERNEL, place_sources
 from kexecdbg.lab.recipe import LabGuest
 from kexecdbg.lab.tables import PAGE_KERNEL, PAGE_KERNEL_EXEC, Arena, TableBuilder
 
@@ -25,20 +24,58 @@ ARGUMENT = 0x1_B308_1000
 PAGE_LIST = 0x1_B309_0000
 VECTORS = 0x1_B30A_0000
 OLD_KERNEL = 0x1_B30B_0000
-SOURCES = 0x1_B320_0000
-SOURCE_PAGES = 256
-DEVICE_TREE = 0x1_8000_0000
-NEW_KERNEL = 0x1_8008_0000
-NEW_KERNEL_PAGES = 64
 
-ARRIVED = "new kernel: arrived whole.*"
-"""Regular expression of the line that the new kernel prints when every page is what it should be."""
+_TABLE_PAGES = 16
 
-_FDT_HEADER = struct.pack(">10I", 0xD00DFEED, 72, 56, 56, 40, 17, 16, 0, 0, 16)
-_FDT_BODY = struct.pack(">8I", 0, 0, 0, 0, 1, 0, 2, 9)
-"""The smallest flattened device tree: a reservation block that is empty and a root node without properties."""
 
-_WORD = 1 << 64
+@dataclass(frozen=True)
+class Places:
+    """Physical addresses of what the relocation uses beside the pages it copies.
+
+    Attributes:
+        tables: the trans_table; its other pages follow.
+        code: the page of the relocation code.
+        argument: struct kern_reloc_arg.
+        page_list: the list's page.
+        vectors: VBAR_EL2 (and VBAR_EL1 when the relocation runs there), a page.
+    """
+
+    tables: int = TRANS_TABLE
+    code: int = RELOCATION_CODE
+    argument: int = ARGUMENT
+    page_list: int = PAGE_LIST
+    vectors: int = VECTORS
+
+
+@dataclass(frozen=True)
+class LpiTables:
+    """Where the old kernel leaves the redistributor's LPI tables, in use: GICR_PROPBASER and GICR_PENDBASER."""
+
+    configuration: int
+    pending: int
+
+
+@dataclass
+class RelocationSetup:
+    """A relocation that is laid out and not yet packed, for a defect to spoil.
+
+    Attributes:
+        entries: the page list without the links from page to page.
+        argument: the fields of struct kern_reloc_arg.
+        tables: the trans_table, everything mapped.
+        image: contents of RAM so far: the program and the source pages.
+        program: the old kernel and the relocation code.
+    """
+
+    entries: list[int]
+    argument: dict[str, int]
+    tables: TableBuilder
+    image: RamImage
+    program: GuestProgram
+
+    def patch(self, symbol: str, *words: int) -> None:
+        """Replace the instructions from ``symbol`` on."""
+        self.image.patch(self.program.symbols[symbol], b"".join(word.to_bytes(4, "little") for word in words))
 
 
 @dataclass(frozen=True)
@@ -54,7 +91,12 @@ class RelocationCase:
             turn_on_mmu builds TCR_EL2 from.
         tcr_el2: value that replaces what turn_on_mmu computes, or ``None``.
         drop_to_el1: whether the relocation runs at EL1.
-        adjust_tables: further changes to the tables, after everything is mapped.
+        places: where everything is.
+        lpi_tables: LPI tables that the old kernel leaves in use; the new kernel then adopts them, as Linux does.
+        change_copies: changes the copies that the list and the tables are made from.
+        defect: spoils what is laid out.
+        console: what the new kernel prints, as a regular expression.
+        rests_at: where the CPU ends up when it does not come to the new kernel's end.
     """
 
     cpu: str = "cortex-a57"
@@ -67,7 +109,17 @@ class RelocationCase:
     sctlr_el2: int = 0x30E5_183F
     tcr_el2: int | None = None
     drop_to_el1: bool = False
-    adjust_tables: Callable[[TableBuilder], None] = field(default=lambda tables: None)
+    places: Places = Places()
+    lpi_tables: LpiTables | None = None
+    change_copies: Callable[[list[PageCopy]], None] = field(default=lambda copies: None)
+    defect: Callable[[RelocationSetup], None] = field(default=lambda setup: None)
+    console: str = ARRIVED
+    rests_at: int | None = None
+
+    @property
+    def machine(self) -> str:
+        """Properties of QEMU's ``virt`` machine."""
+        return "virtualization=on" if self.lpi_tables is None else "virtualization=on,gic-version=3,its=on"
 
     def build(self) -> RelocationGuest:
         """Lay the case out in RAM.
@@ -95,87 +147,57 @@ class RelocationGuest(LabGuest):
 
 
 def _build(case: RelocationCase) -> RelocationGuest:
+    places = case.places
     program = build_program(
         "relocation",
-        {"relocation_address": RELOCATION_CODE, "vectors_address": VECTORS, "old_kernel_address": OLD_KERNEL},
+        {"relocation_address": places.code, "vectors_address": places.vectors, "old_kernel_address": OLD_KERNEL},
     )
-    segments = {
-        NEW_KERNEL: _new_kernel_image(),
-        DEVICE_TREE: (_FDT_HEADER + _FDT_BODY).ljust(PAGE_SIZE, b"\0"),
-    }
     image = RamImage()
     for address, data in program.segments.items():
         image.place(address, data)
-    copies = _place_sources(image, segments)
-    list_pages = iter(range(PAGE_LIST, VECTORS, PAGE_SIZE))
-    head, list_contents = build_page_list(copies, lambda: next(list_pages))
-    for address, data in list_contents.items():
-        image.place(address, data)
-
-    tables = _build_trans_table(case, copies, list(list_contents))
-    for address, data in tables.pages().items():
-        image.place(address, data)
-    argument = {"head": head, "entry_addr": NEW_KERNEL, "kern_arg0": DEVICE_TREE, "trans_table": tables.root}
-    image.place(ARGUMENT, RFC_V2.pack(argument))
+    copies = place_sources(image, adopts_lpi_tables=case.lpi_tables is not None)
+    case.change_copies(copies)
+    tables = _build_trans_table(case, copies)
+    argument = {"entry_addr": NEW_KERNEL, "kern_arg0": DEVICE_TREE, "trans_table": tables.root}
+    setup = RelocationSetup(list_entries(copies), argument, tables, image, program)
     _set_parameters(image, program, case)
-    return RelocationGuest(case.cpu, "virtualization=on", image, program, VECTORS, None, ARRIVED, tuple(copies))
+    case.defect(setup)
+
+    list_pages = iter([places.page_list])
+    head, list_contents = place_entries(setup.entries, lambda: next(list_pages))
+    for address, data in {**list_contents, **tables.pages()}.items():
+        image.place(address, data)
+    image.place(places.argument, RFC_V2.pack({"head": head, **argument}))
+    return RelocationGuest(
+        case.cpu, case.machine, image, program, places.vectors, case.rests_at, case.console, tuple(copies)
+    )
 
 
-def _place_sources(image: RamImage, segments: dict[int, bytes]) -> list[PageCopy]:
-    """Scatter the segments' pages over the source area, as pages that a running kernel had left are scattered."""
-    free = list(range(SOURCES, SOURCES + SOURCE_PAGES * PAGE_SIZE, PAGE_SIZE))
-    random.Random(2019).shuffle(free)
-    copies = []
-    for start, data in segments.items():
-        for offset in range(0, len(data), PAGE_SIZE):
-            source = free.pop()
-            image.place(source, data[offset : offset + PAGE_SIZE])
-            copies.append(PageCopy(source, start + offset))
-    return copies
-
-
-def _build_trans_table(case: RelocationCase, copies: list[PageCopy], list_pages: list[int]) -> TableBuilder:
-    tables = TableBuilder(Arena(TRANS_TABLE, RELOCATION_CODE).allocate, case.table_bits)
-    data_pages = [ARGUMENT, *list_pages, *(page for copy in copies for page in (copy.source, copy.destination))]
-    for page in data_pages:
+def _build_trans_table(case: RelocationCase, copies: list[PageCopy]) -> TableBuilder:
+    places = case.places
+    tables = TableBuilder(Arena(places.tables, places.tables + _TABLE_PAGES * PAGE_SIZE).allocate, case.table_bits)
+    copied = (page for copy in copies for page in (copy.source, copy.destination))
+    for page in (places.argument & ~(PAGE_SIZE - 1), places.page_list, *copied):
         tables.map_page(page, page, PAGE_KERNEL)
-    tables.map_page(RELOCATION_CODE, RELOCATION_CODE, case.code_descriptor)
+    tables.map_page(places.code, places.code, case.code_descriptor)
     if case.vectors_descriptor is not None:
-        tables.map_page(VECTORS, VECTORS, case.vectors_descriptor)
-    case.adjust_tables(tables)
+        tables.map_page(places.vectors, places.vectors, case.vectors_descriptor)
     return tables
 
 
-def _new_kernel_image() -> bytes:
-    """The new kernel padded with known data to NEW_KERNEL_PAGES pages, its header filled in."""
-    program = build_program("new_kernel", {"new_kernel_address": NEW_KERNEL})
-    code = program.segments[NEW_KERNEL]
-    padding = random.Random(2019).randbytes(NEW_KERNEL_PAGES * PAGE_SIZE - len(code))
-    image = bytearray(code + padding)
-
-    def offset(symbol: str) -> int:
-        return program.symbols[symbol] - NEW_KERNEL
-
-    factor = int.from_bytes(image[offset("checksum_factor") :][:8], "little")
-    struct.pack_into("<Q", image, offset("image_words"), len(image) // 8)
-    struct.pack_into("<Q", image, offset("image_checksum"), 0)
-    checksum = 0
-    for (word,) in struct.iter_unpack("<Q", image):
-        checksum = (checksum * factor + word) % _WORD
-    struct.pack_into("<Q", image, offset("image_checksum"), checksum)
-    return bytes(image)
-
-
 def _set_parameters(image: RamImage, program: GuestProgram, case: RelocationCase) -> None:
+    places = case.places
     values = {
         "lab_hcr_el2": case.hcr_el2,
-        "lab_vbar_el2": VECTORS,
+        "lab_vbar_el2": places.vectors,
         "lab_mair_el1": case.mair_el1,
         "lab_tcr_el1": case.tcr_el1,
-        "lab_vbar_el1": VECTORS if case.drop_to_el1 else 0,
-        "lab_relocation_code": RELOCATION_CODE,
-        "lab_kern_reloc_arg": ARGUMENT,
+        "lab_vbar_el1": places.vectors if case.drop_to_el1 else 0,
+        "lab_relocation_code": places.code,
+        "lab_kern_reloc_arg": places.argument,
         "lab_drop_to_el1": int(case.drop_to_el1),
+        "lab_lpi_configuration": case.lpi_tables.configuration if case.lpi_tables else 0,
+        "lab_lpi_pending": case.lpi_tables.pending if case.lpi_tables else 0,
         "sctlr_el2_mmu_on": case.sctlr_el2,
     }
     if case.tcr_el2 is not None:

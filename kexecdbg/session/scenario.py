@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import Any
 
 from kexecdbg.arm64.bits import bits
@@ -97,71 +94,34 @@ def run_scenarios(scenarios: Sequence[Scenario], jobs: int) -> Iterator[Scenario
     Raises:
         EnvironmentProblem: QEMU, GDB or the cross binutils are missing.
     """
-    with GdbPool() as pool:
-        executor = ThreadPoolExecutor(jobs, thread_name_prefix="scenario")
-        try:
-            yield from executor.map(lambda scenario: run_scenario(scenario, pool), scenarios)
-        finally:
-            executor.shutdown(cancel_futures=True)
+    executor = ThreadPoolExecutor(jobs, thread_name_prefix="scenario")
+    try:
+        yield from executor.map(run_scenario, scenarios)
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
-class GdbPool:
-    """GDBs that are used one scenario after the other: loading them and the commands costs more than a scenario."""
-
-    def __init__(self) -> None:
-        self._idle: SimpleQueue[GdbSession] = SimpleQueue()
-        self._all = ExitStack()
-
-    @contextmanager
-    def session(self, target: str) -> Iterator[GdbSession]:
-        """A GDB that is connected to ``target``; it is disconnected and kept for the next with the context."""
-        try:
-            gdb = self._idle.get_nowait()
-        except Empty:
-            gdb = self._all.enter_context(GdbSession())
-        try:
-            gdb.connect(target)
-            yield gdb
-            gdb.forget_target()
-        except BaseException:
-            gdb.close()  # in what state it is, nobody knows
-            raise
-        self._idle.put(gdb)
-
-    def __enter__(self) -> GdbPool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._all.close()
-
-
-def run_scenario(scenario: Scenario, pool: GdbPool) -> ScenarioResult:
+def run_scenario(scenario: Scenario) -> ScenarioResult:
     """Boot ``scenario`` in QEMU, predict, step over the switch, let it go on.
 
     Raises:
         EnvironmentProblem: QEMU, GDB or the cross binutils are missing.
     """
-    document: dict[str, Any] = {"check": {}}
-    observed: Mapping[str, ExceptionJson | None] = {"first": None, "then": None}
-    ran_on, problem = False, ""
-    with boot(scenario.guest.build()) as machine:
+    with boot(scenario.guest.build()) as machine, GdbSession() as gdb:
         log = ExceptionLog(machine.qemu)
+        document: dict[str, Any] = {"check": {}}
+        observed: Mapping[str, ExceptionJson | None] = {"first": None, "then": None}
+        ran_on, problem = False, ""
         try:
-            with pool.session(str(machine.qemu.gdb_socket)) as gdb:
-                if machine.guest.judged_from is not None:
-                    gdb.command(f"thbreak *{machine.guest.judged_from:#x}")
-                    gdb.command("continue", _SECONDS)
-                document = gdb.run(f"kexec-step --follow --timeout {_SECONDS:g}", 2 * _SECONDS).document
-                observed = {which: document["observed"][which] for which in ("first", "then")}
-                if observed["first"] is None:
-                    observed = _go_on(machine, gdb)
-                    ran_on = observed["first"] is None
-                logged = _first_two(log.exceptions())
+            gdb.connect(str(machine.qemu.gdb_socket))
+            document = gdb.run(f"kexec-step --follow --timeout {_SECONDS:g}", 2 * _SECONDS).document
+            observed = {which: document["observed"][which] for which in ("first", "then")}
+            if observed["first"] is None:
+                observed = _go_on(machine, gdb)
+                ran_on = observed["first"] is None
         except TargetError as error:
-            problem, logged = str(error), _first_two(log.exceptions())
-    return ScenarioResult(scenario, document["check"], observed, logged, ran_on, problem)
+            problem = str(error)
+        return ScenarioResult(scenario, document["check"], observed, _first_two(log.exceptions()), ran_on, problem)
 
 
 def _go_on(machine: LabMachine[LabGuest], gdb: GdbSession) -> Mapping[str, ExceptionJson | None]:

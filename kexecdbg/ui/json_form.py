@@ -260,6 +260,7 @@ def finding(found: Finding) -> Json:
         "evidence": evidence,
         "repair": repair(found.repair),
         "consequence": found.is_consequence,
+        "leads_to": exception(found.leads_to),
     }
 
 

@@ -42,6 +42,10 @@ def finding_text(finding: Finding, style: Style) -> str:
     if isinstance(descriptor, int) and isinstance(address, int):
         level = finding.evidence.get("level")
         lines.append(" " * _COLUMN + f"level {level} descriptor {descriptor:#018x} at {address:#x}")
+    if finding.leads_to is not None:
+        record = finding.leads_to
+        at = f"at {record.elr:#x}" if record.far in (None, record.elr) else f"at {record.elr:#x}, FAR {record.far:#x}"
+        lines.append(hanging("", f"leads to ESR {record.esr:#010x} {at}", _COLUMN))
     if finding.repair is not None:
         lines.append(hanging("", f"repair: {repair_text(finding.repair)}", _COLUMN))
     return "\n".join(lines)

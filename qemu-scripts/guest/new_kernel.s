@@ -6,22 +6,47 @@
  */
 
 	.equ	PL011_DR, 0x09000000		// QEMU's virt machine
+	.equ	GICR, 0x080a0000		// the redistributor of CPU 0 with gic-version=3
+	.equ	GICR_PROPBASER, 0x70
+	.equ	GICR_CTLR_ENABLE_LPIS_BIT, 0
+	.equ	PROPBASER_ADDRESS_MASK, 0x000ffffffffff000
+	.equ	LPI_CONFIGURATION_SIZE, 0x10000
+	.equ	LPI_DEFAULT_CONFIGURATION, 0xa2a2a2a2a2a2a2a2	// priority 0xa0, group 1, not enabled
 	.equ	PSCI_SYSTEM_OFF, 0x84000008
 	.equ	FDT_MAGIC_IN_MEMORY, 0xedfe0dd0		// 0xd00dfeed, big-endian, as a little-endian load sees it
 
 	.arch	armv8-a
 	.section .text, "ax"
-	.globl	new_kernel_entry, image_words, image_checksum, checksum_factor
+	.globl	new_kernel_entry, image_words, image_checksum, checksum_factor, adopts_lpi_tables
 new_kernel_entry:
 	b	1f
 	.balign	8
 image_words:		.quad	0			// 64-bit words in the whole image
 image_checksum:		.quad	0			// over all words but this one
 checksum_factor:	.quad	0x9e3779b97f4a7c15	// odd: a word's weight depends on its position
+adopts_lpi_tables:	.quad	0			// not 0: do with LPI tables in use what Linux does
 
 1:	mov	x20, x0					// the device tree, kern_arg0
 	orr	x21, x1, x2
 	orr	x21, x21, x3				// the boot protocol asks for x1 to x3 = 0
+	ldr	x1, adopts_lpi_tables
+	cbz	x1, 4f
+	/*
+	 * Linux 6.1, drivers/irqchip/irq-gic-v3-its.c: with LPIs enabled and the configuration table in memory that is
+	 * reserved, which the kernel's own image is, its_setup_lpi_prop_table() takes it over and gic_reset_prop_table()
+	 * fills it.
+	 */
+	ldr	x1, =GICR
+	ldr	w2, [x1]
+	tbz	w2, #GICR_CTLR_ENABLE_LPIS_BIT, 4f
+	ldr	x1, [x1, #GICR_PROPBASER]
+	and	x1, x1, #PROPBASER_ADDRESS_MASK
+	add	x2, x1, #LPI_CONFIGURATION_SIZE
+	ldr	x3, =LPI_DEFAULT_CONFIGURATION
+3:	str	x3, [x1], #8
+	cmp	x1, x2
+	b.lo	3b
+4:
 	adr	x1, new_kernel_entry
 	adr	x5, image_checksum
 	ldr	x2, image_words

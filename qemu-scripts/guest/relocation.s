@@ -38,6 +38,14 @@
 	.equ	ARG_KERN_ARG3, 40
 	.equ	ARG_TRANS_TABLE, 48
 
+/* The redistributor of CPU 0 on QEMU's virt machine with gic-version=3, and its registers (Arm IHI 0069, 12.10). */
+	.equ	GICR, 0x080a0000
+	.equ	GICR_CTLR, 0x0
+	.equ	GICR_PROPBASER, 0x70
+	.equ	GICR_PENDBASER, 0x78
+	.equ	GICR_CTLR_ENABLE_LPIS, 1
+	.equ	LPI_ID_BITS_FIELD, 15			// 16 bits
+
 	.equ	PAGE_SIZE, 4096
 
 	.arch	armv8-a
@@ -59,7 +67,16 @@ old_kernel_start:
 	cbz	x0, 1f					// with E2H this would overwrite VBAR_EL2
 	msr	vbar_el1, x0
 1:	isb
-	ldr	x10, [x9, #lab_relocation_code - lab_parameters]
+	ldr	x0, [x9, #lab_lpi_configuration - lab_parameters]
+	cbz	x0, 3f
+	ldr	x2, =GICR
+	orr	x0, x0, #LPI_ID_BITS_FIELD
+	str	x0, [x2, #GICR_PROPBASER]
+	ldr	x0, [x9, #lab_lpi_pending - lab_parameters]
+	str	x0, [x2, #GICR_PENDBASER]
+	mov	w0, #GICR_CTLR_ENABLE_LPIS
+	str	w0, [x2, #GICR_CTLR]
+3:	ldr	x10, [x9, #lab_relocation_code - lab_parameters]
 	ldr	x0, [x9, #lab_kern_reloc_arg - lab_parameters]
 	ldr	x1, [x9, #lab_drop_to_el1 - lab_parameters]
 	cbnz	x1, 2f
@@ -74,7 +91,7 @@ old_kernel_start:
 
 	.balign	8
 	.globl	lab_parameters, lab_hcr_el2, lab_vbar_el2, lab_mair_el1, lab_tcr_el1, lab_vbar_el1
-	.globl	lab_relocation_code, lab_kern_reloc_arg, lab_drop_to_el1
+	.globl	lab_relocation_code, lab_kern_reloc_arg, lab_drop_to_el1, lab_lpi_configuration, lab_lpi_pending
 lab_parameters:
 lab_hcr_el2:		.quad	0
 lab_vbar_el2:		.quad	0
@@ -84,6 +101,9 @@ lab_vbar_el1:		.quad	0
 lab_relocation_code:	.quad	0
 lab_kern_reloc_arg:	.quad	0
 lab_drop_to_el1:	.quad	0
+lab_lpi_configuration:	.quad	0			// GICR_PROPBASER's table, or 0: no LPIs
+lab_lpi_pending:	.quad	0			// GICR_PENDBASER's
+	.ltorg
 
 	.section .vectors, "ax"
 	.balign	0x800

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kexecdbg.checks.exceptions import ExceptionRecord
 from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.relocation import Relocation
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
 from kexecdbg.kexec.defects import AreaKind, Defect, DefectKind, Occurrence
@@ -18,6 +20,9 @@ _SEVERITIES = {
     DefectKind.LIST_WRITTEN_LATER: Severity.NOTE,
 }
 """All others are fatal: the copy faults, never ends, or something else than the image arrives."""
+_ENDS = frozenset({DefectKind.CYCLE, DefectKind.UNREADABLE, DefectKind.NO_END, DefectKind.TOO_LONG})
+_PAGES_AHEAD = 64
+"""How many pages behind the end of a list are looked at for the fault that stops the copy."""
 _AREAS = frozenset({AreaKind.CODE, AreaKind.TABLES, AreaKind.STACK})
 """The argument and the vectors have entries of their own: K01 and K03."""
 
@@ -28,7 +33,9 @@ def _check(situation: Situation) -> Iterator[Finding]:
         return
     overwritten: dict[AreaKind, list[Defect]] = {}
     for defect in relocation.audit.defects:
-        if defect.area is None:
+        if defect.kind in _ENDS:
+            yield _of_end(relocation, defect)
+        elif defect.area is None:
             yield _of_list(defect)
         elif defect.area.kind in _AREAS:
             overwritten.setdefault(defect.area.kind, []).append(defect)
@@ -36,14 +43,39 @@ def _check(situation: Situation) -> Iterator[Finding]:
         yield _of_areas(defects)
 
 
+def _of_end(relocation: Relocation, defect: Defect) -> Finding:
+    """A list that does not end as it should, and the exception of reading on, where one is certain."""
+    last = defect.first
+    record = _reading_on(relocation, last.page)
+    detail = f" ({defect.detail})" if defect.detail else ""
+    return Finding(
+        "K06",
+        Severity.FATAL,
+        f"The page list {defect.kind.value}. Its last one, {_place(last)}, leads to {last.page:#x}{detail}.",
+        _evidence(defect, last),
+        leads_to=record,
+    )
+
+
+def _reading_on(relocation: Relocation, address: int) -> ExceptionRecord | None:
+    """The exception of reading entries from ``address`` on, page by page."""
+    size = relocation.pages.page_size
+    following = (address & ~(size - 1)) + size
+    for place in (address, *range(following, following + _PAGES_AHEAD * size, size)):
+        record = relocation.list_read_fault(place)
+        if record is not None:
+            return record
+    return None
+
+
 def _of_list(defect: Defect) -> Finding:
     first = defect.first
     more = f" ({defect.count} in all)" if defect.count > 1 else ""
-    detail = f": {defect.detail}" if defect.detail else ""
+    about = "" if first.entry is None else f": {first.page:#x}"
     return Finding(
         "K06",
         _SEVERITIES.get(defect.kind, Severity.FATAL),
-        f"The page list {defect.kind.value}{detail}. {_place(first)}{_writer(first)}{more}.",
+        f"The page list {defect.kind.value}{about}. First: {_place(first)}{_writer(first)}{more}.",
         _evidence(defect, first),
     )
 
@@ -66,12 +98,9 @@ def _of_areas(defects: list[Defect]) -> Finding:
 
 def _place(found: Occurrence) -> str:
     if found.entry is None:
-        return f"First: {found.page:#x}"
-    at = f" at {found.address:#x}" if found.address is not None else " (the head)"
-    about = "" if found.page == found.entry & ~0xFFF else f" is about {found.page:#x}"
-    return (
-        f"Entry {found.index}{at}, {found.entry:#x},{about}" if about else f"Entry {found.index}{at}: {found.entry:#x}"
-    )
+        return f"{found.page:#x}"
+    at = f"at {found.address:#x}" if found.address is not None else "(the head)"
+    return f"entry {found.index} {at}, {found.entry:#x}"
 
 
 def _writer(found: Occurrence) -> str:

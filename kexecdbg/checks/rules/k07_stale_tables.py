@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.geometry import LAST_LEVEL
 from kexecdbg.arm64.walk_result import Walk
-from kexecdbg.checks.exceptions import data_abort
+from kexecdbg.checks.exceptions import ExceptionRecord, data_abort
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Severity
 from kexecdbg.checks.relocation import Relocation, copies_with_mmu_off
 from kexecdbg.checks.rule import Rule
@@ -19,6 +19,7 @@ from kexecdbg.kexec.argument import Addressing
 if TYPE_CHECKING:
     from kexecdbg.kexec.list_reader import Flags, Indices, Words
 
+_LISTED = "page of the list"
 _TRIED = 64
 """How many pages that the scan did not find mapped are walked to learn the fault."""
 
@@ -57,8 +58,10 @@ def _needed(relocation: Relocation) -> Iterator[_Pages]:
 
     copies, addresses = relocation.pages.copies, relocation.addresses
     if relocation.argument.layout.addressing is not Addressing.CONTIGUOUS:
-        listed = np.array([page.address for page in relocation.pages.pages], np.uint64)
-        yield _Pages("page of the list", Access.READ, relocation.list_addresses(listed), listed)
+        flags = relocation.pages.flags
+        used = [page.address for page in relocation.pages.pages if flags[page.first : page.last + 1].any()]
+        listed = np.array(used, np.uint64)
+        yield _Pages(_LISTED, Access.READ, relocation.list_addresses(listed), listed)
     yield _Pages("source page", Access.READ, addresses.sources, copies.sources)
     yield _Pages("destination page", Access.WRITE, addresses.destinations, copies.destinations)
 
@@ -128,23 +131,23 @@ def _not_mapped(relocation: Relocation, pages: _Pages, mapped: _Mapped, follows:
                 "address": fault.cause.address,
                 "level": fault.cause.level,
                 "descriptor": result.levels[-1].descriptor if result.levels else None,
-                **_exception(relocation, pages, va, fault),
             },
             _repair(relocation, pages, mapped, result, pa),
             is_consequence=follows,
+            leads_to=_exception(relocation, pages, va, fault),
         )
         return
 
 
-def _exception(relocation: Relocation, pages: _Pages, va: int, fault: Fault) -> dict[str, int | str | None]:
+def _exception(relocation: Relocation, pages: _Pages, va: int, fault: Fault) -> ExceptionRecord | None:
     """The exception that the copy takes there, if the instruction is known."""
-    if relocation.loop is None or pages.name == "page of the list":
-        return {}
-    instruction = relocation.loop.first_access(pages.access)
+    if relocation.loop is None:
+        return None
+    listed = pages.name == _LISTED
+    instruction = relocation.loop.next_entry_load if listed else relocation.loop.first_access(pages.access)
     if instruction is None:
-        return {}
-    record = data_abort(fault, instruction, va, pages.access, relocation.regime.facts.el)
-    return {"esr": record.esr, "far": record.far, "elr": record.elr}
+        return None
+    return data_abort(fault, instruction, va, pages.access, relocation.regime.facts.el)
 
 
 def _repair(relocation: Relocation, pages: _Pages, mapped: _Mapped, result: Walk, pa: int) -> DescriptorRepair | None:

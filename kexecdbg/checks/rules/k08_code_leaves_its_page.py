@@ -38,10 +38,8 @@ def _check(situation: Situation) -> Iterator[Finding]:
             "target": reference.target,
             "page": start,
             "count": len(found),
-            "esr": None if record is None else record.esr,
-            "far": None if record is None else record.far,
-            "elr": None if record is None else record.elr,
         },
+        leads_to=record,
     )
 
 

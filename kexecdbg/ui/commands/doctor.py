@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from kexecdbg.errors import KexecdbgError
 from kexecdbg.lab.boot import boot
 from kexecdbg.lab.guest import binutils_version, build_program
-from kexecdbg.lab.relocation import NEW_KERNEL
+from kexecdbg.lab.new_kernel import NEW_KERNEL
 from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.qemu.process import MachineOptions, QemuProcess
 from kexecdbg.session.gdb import GdbSession, gdb_program

@@ -13,6 +13,7 @@ from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind
 from kexecdbg.machine.state import CpuState
 
 RAM = Region(0x4000_0000, 0x2_4000_0000, RegionKind.RAM, "ram")
+FLASH = Region(0, 0x0400_0000, RegionKind.ROM, "virt.flash0")
 UART = Region(0x0900_0000, 0x0900_1000, RegionKind.DEVICE, "pl011")
 
 RESET = {
@@ -40,7 +41,7 @@ class SparseRam:
 
     def __init__(self, contents: Mapping[int, bytes], *devices: Region) -> None:
         self.contents = {start: bytearray(data) for start, data in contents.items()}
-        self.memory_map = MemoryMap([RAM, UART, *devices])
+        self.memory_map = MemoryMap([RAM, FLASH, UART, *devices])
 
     def read(self, address: int, size: int) -> bytes:
         """Exactly ``size`` bytes of RAM."""

@@ -55,7 +55,7 @@ def test_no_end() -> None:
     memory = BytesMemory({LIST: list_page([target(0) | 1, page(0) | 8]) + bytes(4 * PAGE_SIZE)})
     defect = only(read_page_list(LIST | EntryKind.INDIRECTION, memory))
     assert defect.kind is DefectKind.NO_END
-    assert defect.first.page == LIST + PAGE_SIZE
+    assert defect.first == Occurrence(2, LIST + 8, page(0) | 8, LIST + 16)
 
 
 def test_an_end_that_cannot_be_read() -> None:

@@ -11,11 +11,9 @@ from kexecdbg.kexec.argument import read_argument
 from kexecdbg.kexec.list_reader import read_page_list
 from kexecdbg.kexec.reloc_arg import RFC_V2
 from kexecdbg.lab.image import RamImage
+from kexecdbg.lab.new_kernel import DEVICE_TREE, NEW_KERNEL, NEW_KERNEL_PAGES
 from kexecdbg.lab.relocation import (
     ARGUMENT,
-    DEVICE_TREE,
-    NEW_KERNEL,
-    NEW_KERNEL_PAGES,
     RELOCATION_CODE,
     TRANS_TABLE,
     RelocationCase,
