@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from types import TracebackType
 from typing import Any
 
 from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.errors import TargetError
 from kexecdbg.lab.boot import LabMachine, boot
 from kexecdbg.lab.recipe import LabGuest
@@ -94,34 +98,71 @@ def run_scenarios(scenarios: Sequence[Scenario], jobs: int) -> Iterator[Scenario
     Raises:
         EnvironmentProblem: QEMU, GDB or the cross binutils are missing.
     """
-    executor = ThreadPoolExecutor(jobs, thread_name_prefix="scenario")
-    try:
-        yield from executor.map(run_scenario, scenarios)
-    finally:
-        executor.shutdown(cancel_futures=True)
+    with GdbPool() as pool:
+        executor = ThreadPoolExecutor(jobs, thread_name_prefix="scenario")
+        try:
+            yield from executor.map(lambda scenario: run_scenario(scenario, pool), scenarios)
+        finally:
+            executor.shutdown(cancel_futures=True)
 
 
-def run_scenario(scenario: Scenario) -> ScenarioResult:
+class GdbPool:
+    """GDBs that are used one scenario after the other: loading them and the commands costs more than a scenario."""
+
+    def __init__(self) -> None:
+        self._idle: SimpleQueue[GdbSession] = SimpleQueue()
+        self._all = ExitStack()
+
+    @contextmanager
+    def session(self, target: str) -> Iterator[GdbSession]:
+        """A GDB that is connected to ``target``; it is disconnected and kept for the next with the context."""
+        try:
+            gdb = self._idle.get_nowait()
+        except Empty:
+            gdb = self._all.enter_context(GdbSession())
+        try:
+            gdb.connect(target)
+            yield gdb
+            gdb.forget_target()
+        except BaseException:
+            gdb.close()  # in what state it is, nobody knows
+            raise
+        self._idle.put(gdb)
+
+    def __enter__(self) -> GdbPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._all.close()
+
+
+def run_scenario(scenario: Scenario, pool: GdbPool) -> ScenarioResult:
     """Boot ``scenario`` in QEMU, predict, step over the switch, let it go on.
 
     Raises:
         EnvironmentProblem: QEMU, GDB or the cross binutils are missing.
     """
-    with boot(scenario.guest.build()) as machine, GdbSession() as gdb:
+    document: dict[str, Any] = {"check": {}}
+    observed: Mapping[str, ExceptionJson | None] = {"first": None, "then": None}
+    ran_on, problem = False, ""
+    with boot(scenario.guest.build()) as machine:
         log = ExceptionLog(machine.qemu)
-        document: dict[str, Any] = {"check": {}}
-        observed: Mapping[str, ExceptionJson | None] = {"first": None, "then": None}
-        ran_on, problem = False, ""
         try:
-            gdb.connect(str(machine.qemu.gdb_socket))
-            document = gdb.run(f"kexec-step --follow --timeout {_SECONDS:g}", 2 * _SECONDS).document
-            observed = {which: document["observed"][which] for which in ("first", "then")}
-            if observed["first"] is None:
-                observed = _go_on(machine, gdb)
-                ran_on = observed["first"] is None
+            with pool.session(str(machine.qemu.gdb_socket)) as gdb:
+                if machine.guest.judged_from is not None:
+                    gdb.command(f"thbreak *{machine.guest.judged_from:#x}")
+                    gdb.command("continue", _SECONDS)
+                document = gdb.run(f"kexec-step --follow --timeout {_SECONDS:g}", 2 * _SECONDS).document
+                observed = {which: document["observed"][which] for which in ("first", "then")}
+                if observed["first"] is None:
+                    observed = _go_on(machine, gdb)
+                    ran_on = observed["first"] is None
+                logged = _first_two(log.exceptions())
         except TargetError as error:
-            problem = str(error)
-        return ScenarioResult(scenario, document["check"], observed, _first_two(log.exceptions()), ran_on, problem)
+            problem, logged = str(error), _first_two(log.exceptions())
+    return ScenarioResult(scenario, document["check"], observed, logged, ran_on, problem)
 
 
 def _go_on(machine: LabMachine[LabGuest], gdb: GdbSession) -> Mapping[str, ExceptionJson | None]:
@@ -175,8 +216,9 @@ def _same(predicted: ExceptionJson | None, seen: ExceptionJson | None) -> bool:
     if predicted is None or seen is None:
         return predicted is seen
     # Not every exception writes FAR_ELx, and what a register kept from before is no part of it.
-    compared = ("esr", "elr") if predicted["far"] is None else ("esr", "elr", "far")
-    return all(predicted[name] == seen[name] for name in compared)
+    compared = ("elr",) if predicted["far"] is None else ("elr", "far")
+    syndromes = [int(exception["esr"] or "0", 16) for exception in (predicted, seen)]
+    return is_as_predicted(*syndromes) and all(predicted[name] == seen[name] for name in compared)
 
 
 def precision_and_recall(results: Sequence[ScenarioResult]) -> tuple[float, float]:
