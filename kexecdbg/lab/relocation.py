@@ -138,7 +138,7 @@ class RelocationGuest(LabGuest):
         copies: the page copies that the page list asks for, in order.
     """
 
-    copies: tuple[PageCopy, ...]
+    copies: tuple[PageCopy, ...] = ()
 
     @property
     def sctlr_write(self) -> int:
@@ -169,7 +169,14 @@ def _build(case: RelocationCase) -> RelocationGuest:
         image.place(address, data)
     image.place(places.argument, RFC_V2.pack({"head": head, **argument}))
     return RelocationGuest(
-        case.cpu, case.machine, image, program, places.vectors, case.rests_at, case.console, tuple(copies)
+        cpu=case.cpu,
+        machine=case.machine,
+        image=image,
+        program=program,
+        vectors=places.vectors,
+        rests_at=case.rests_at,
+        console=case.console,
+        copies=tuple(copies),
     )
 
 
