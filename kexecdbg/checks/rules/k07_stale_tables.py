@@ -47,7 +47,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
         return
     mapped = _Mapped(relocation)
     # When the code itself is not mapped right, the same cause shows here as well.
-    follows = situation.fetch_fault is not None or not situation.finds_intended_code(situation.fetch)
+    follows = not situation.reaches_intended_code
     for pages in _needed(relocation):
         yield from _not_mapped(relocation, pages, mapped, follows)
         yield from _mapped_elsewhere(relocation, pages, mapped, follows)
