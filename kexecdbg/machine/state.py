@@ -8,6 +8,19 @@ from dataclasses import dataclass, field
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.errors import RegisterUnknownError
 
+_VIEWS_OF_PSTATE = {
+    "CurrentEL": 0b11 << 2,
+    "DAIF": 0b1111 << 6,
+    "NZCV": 0b1111 << 28,
+    "PAN": 1 << 22,
+    "UAO": 1 << 23,
+    "DIT": 1 << 24,
+    "TCO": 1 << 25,
+    "SSBS": 1 << 12,
+    "SPSel": 1,
+}
+"""Registers that show part of PSTATE, and their bits, which are at the same place there (Arm ARM C5.2)."""
+
 
 @dataclass(frozen=True)
 class CpuState:
@@ -28,7 +41,11 @@ class CpuState:
         """The value of ``name``, or ``None`` when it is unknown."""
         if name in self.assumed:
             return self.assumed[name]
-        return self.source.get(name)
+        value = self.source.get(name)
+        if value is None and name in _VIEWS_OF_PSTATE:
+            pstate = self.get("PSTATE")
+            return None if pstate is None else pstate & _VIEWS_OF_PSTATE[name]
+        return value
 
     def require(self, name: str, needed_for: str) -> int:
         """The value of ``name``.

@@ -7,15 +7,17 @@ from typing import Any
 
 from kexecdbg.arm64.registers import REGISTERS, decode
 from kexecdbg.arm64.registers.comparison import compare
+from kexecdbg.arm64.syndromes import read_along
 from kexecdbg.errors import TargetError
 from kexecdbg.machine.state import CpuState
 from kexecdbg.ui import json_form, register_text
 from kexecdbg.ui.comparison_text import comparison_text
-from kexecdbg.ui.style import Style
+from kexecdbg.ui.style import Style, hanging
 
 View = tuple[dict[str, Any], str]
 """The JSON document and the text."""
 
+_ALONG_COLUMN = 10
 _ABSENT = "this target does not provide it"
 
 
@@ -42,7 +44,17 @@ def list_registers(state: CpuState, names: Sequence[str], asked_for: bool, raw: 
             paragraphs.append(f"{name:<20} {register_text.value_text(value)}")
         else:
             paragraphs.append((register_text.full if asked_for else register_text.brief)(decoded, style))
+            along = _read_along(name, value, state)
+            document[name]["along"] = along
+            paragraphs += [hanging(" " * _ALONG_COLUMN, sentence, _ALONG_COLUMN + 2) for sentence in along]
     return document, "\n".join(paragraphs)
+
+
+def _read_along(name: str, value: int, state: CpuState) -> list[str]:
+    """What the registers beside a syndrome say about it; nothing for other registers and for a syndrome of 0."""
+    if not name.startswith("ESR_EL") or not value:
+        return []
+    return list(read_along(value, state, int(name[-1])))
 
 
 def compare_levels(state: CpuState, names: Sequence[str], level: str, style: Style) -> View:
