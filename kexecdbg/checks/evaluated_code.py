@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from kexecdbg.arm64.evaluation import (
+    Effect,
     EvaluatedRegisters,
     Evaluation,
     Evaluator,
+    ExceptionReturn,
     Location,
+    Stop,
     StopReason,
     SystemWrite,
     TranslatedMemory,
@@ -101,17 +105,26 @@ def aftermath(
 ) -> Evaluation:
     """Evaluate at most ``limit`` instructions from ``next_pc`` in the state ``after`` the switch, as if none faulted.
 
-    It ends before the regime's translation is changed again. An address that faults leads where it led ``before``.
+    It ends where the regime's translation is changed again, or left for another exception level. An address that faults
+    leads where it led ``before``.
     """
-    regime = regime_of(current_el(after), after)
+    el = current_el(after)
+    regime = regime_of(el, after)
     names = {regime.facts.sctlr, regime.facts.tcr, regime.facts.ttbr0, regime.facts.ttbr1}
     registers = EvaluatedRegisters(after.with_values({"PC": next_pc}))
     evaluator = Evaluator(registers, _AsIntended(before, memory))
     found = evaluate(evaluator, limit)
-    for number, step in enumerate(found.steps):
-        if any(isinstance(effect, SystemWrite) and effect.register in names for effect in step.effects):
-            return Evaluation(found.steps[: number + 1], found.stop)
+    for number, step in enumerate(found.steps[:-1]):
+        if any(_ends_translation(effect, names, el) for effect in step.effects):
+            following = found.steps[number + 1].instruction
+            return Evaluation(found.steps[: number + 1], Stop(StopReason.ASKED, following.address, following))
     return found
+
+
+def _ends_translation(effect: Effect, names: Collection[str], el: int) -> bool:
+    if isinstance(effect, ExceptionReturn):
+        return effect.el != el
+    return isinstance(effect, SystemWrite) and effect.register in names
 
 
 class _AsIntended(TranslatedMemory):
