@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.faults import Access
@@ -70,36 +71,61 @@ def _set_up_elsewhere(situation: Situation) -> Iterator[Finding]:
     """A control register that is zero, while that of another level holds the value that it should have."""
     facts = situation.regime.facts
     for prefix in _PREFIXES:
-        own = f"{prefix}_EL{facts.el}"
-        if situation.after.get(own) != 0:
+        meant = value_elsewhere(situation, prefix)
+        if meant is None:
             continue
-        for other_level in (level for level in (1, 2, 3) if level != facts.el):
-            other = f"{prefix}_EL{other_level}"
-            value = situation.after.get(other)
-            if not value or (prefix == "TTBR0" and situation.cures_fetch()):
-                continue
-            repair = change_register(situation, own, value, f"the value that {other} has")
-            if repair is None:
-                continue
-            fatal = situation.fetch_fault is not None
-            yield Finding(
-                "M27",
-                Severity.FATAL if fatal else Severity.HAZARD,
-                f"{own} is 0, and {other} = {value:#x} is what this code needs: the value seems to have been written "
-                f"to the register of EL{other_level}. "
-                + ("With it the next fetch works." if fatal else "Now all memory is Device-nGnRnE."),
-                {"register": own, "value": 0, "other": other, "other_value": value, "el": situation.el},
-                repair,
-            )
-            break
+        fatal = situation.fetch_fault is not None
+        yield Finding(
+            "M27",
+            Severity.FATAL if fatal else Severity.HAZARD,
+            f"{meant.repair.register} is 0, and {meant.register} = {meant.repair.new:#x} is what this code needs: the "
+            "value seems to have been written to the register of another level. "
+            + ("With it the next fetch works." if fatal else "Now all memory is Device-nGnRnE."),
+            {
+                "register": meant.repair.register,
+                "value": 0,
+                "other": meant.register,
+                "other_value": meant.repair.new,
+                "el": facts.el,
+            },
+            meant.repair,
+        )
+
+
+@dataclass(frozen=True)
+class ValueElsewhere:
+    """The register of another level that holds a value, and its write to the one of this level."""
+
+    register: str
+    repair: RegisterRepair
+
+
+def value_elsewhere(situation: Situation, prefix: str) -> ValueElsewhere | None:
+    """Where the value is that ``prefix`` (``TTBR0``, ``MAIR``) of this level should have and has not: it is zero.
+
+    ``None`` when this level's register holds something, or zero is right, or the other values would not do either.
+    """
+    facts = situation.regime.facts
+    own = f"{prefix}_EL{facts.el}"
+    if situation.after.get(own) != 0 or (prefix == "TTBR0" and situation.cures_fetch()):
+        return None
+    for other in (f"{prefix}_EL{level}" for level in (1, 2, 3) if level != facts.el):
+        value = situation.after.get(other)
+        repair = change_register(situation, own, value, f"the value that {other} has") if value else None
+        if repair is not None:
+            return ValueElsewhere(other, repair)
+    return None
 
 
 def _vectors_elsewhere(situation: Situation) -> Iterator[Finding]:
-    """VBAR_ELx is zero and leads nowhere, while that of another level would do."""
+    """VBAR_ELx is zero and leads nowhere, while that of a lower level would do.
+
+    A higher level needs its own vectors, and this one cannot write them: they say nothing about this one's.
+    """
     facts = situation.regime.facts
     if situation.after.get(facts.vbar) != 0 or situation.vector_fault is None:
         return
-    for other in (f"VBAR_EL{level}" for level in (1, 2, 3) if level != facts.el):
+    for other in (f"VBAR_EL{level}" for level in range(1, facts.el)):
         value = situation.after.get(other)
         if value and situation.walk(value + situation.vector).fault_for(Access.FETCH) is None:
             yield Finding(
