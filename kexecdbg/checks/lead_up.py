@@ -10,11 +10,13 @@ finds missing has to be missing on every way.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from kexecdbg.arm64.evaluation import (
     EvaluatedRegisters,
     Evaluator,
     Location,
+    MemoryAccess,
     Step,
     Stop,
     StopReason,
@@ -22,6 +24,7 @@ from kexecdbg.arm64.evaluation import (
     TranslatedMemory,
 )
 from kexecdbg.arm64.evaluation.branches import branch
+from kexecdbg.arm64.evaluation.loads_and_stores import Indexing, load_store
 from kexecdbg.arm64.evaluation.registers import ZERO_OR_SP
 from kexecdbg.arm64.evaluation.written_registers import EVERY_REGISTER, written_registers
 from kexecdbg.arm64.faults import Access
@@ -184,7 +187,8 @@ def _evaluated(path: list[Instruction], state: CpuState, memory: PhysicalMemory)
             decided = branch(instruction.word, instruction.address) is not None and number + 1 < len(path)
             if decided and registers.pc != following:
                 return None
-            steps.append(result)
+            _know_again(registers, state, kept[number + 1] - kept[number])
+            steps.append(_with_moved_base(result, evaluator))
         elif isinstance(result, tuple):
             steps += result
         elif result.reason is StopReason.UNDECIDED:
@@ -211,6 +215,24 @@ def _know_again(registers: EvaluatedRegisters, state: CpuState, numbers: frozens
     """Give registers that have kept their value since the value that they have now."""
     for number in numbers:
         registers.write_or_sp(number, state.get("SP" if number == ZERO_OR_SP else f"X{number}"))
+
+
+def _with_moved_base(step: Step, evaluator: Evaluator) -> Step:
+    """``step`` with the address of a load or store that moved its base there, and whose base is only known since."""
+    access = load_store(step.instruction.word)
+    if access is None or access.indexing is not Indexing.PRE or access.base is None:
+        return step
+    address = evaluator.registers.read_or_sp(access.base)
+    if address is None:
+        return step
+    pa = evaluator.space.locate(evaluator.registers, address, access.access).pa
+    effects = tuple(
+        replace(effect, address=address, pa=pa)
+        if isinstance(effect, MemoryAccess) and effect.address is None
+        else effect
+        for effect in step.effects
+    )
+    return Step(step.instruction, effects)
 
 
 def _leaf_call(evaluator: Evaluator, call: Instruction) -> tuple[Step, ...] | Stop:

@@ -10,15 +10,16 @@ from kexecdbg.lab.scenario import Scenario
 from kexecdbg.lab.tables import Arena, TableBuilder
 
 _PASSES = "its TLB is flushed by every write of TTBR0_EL2 and reports no conflicts (target/arm/helper.c)"
-_SECOND_TABLES = 0xC000
-"""Offset of the second tables in the table area."""
+_SECOND_TABLES = 0x10_0000
+"""Distance of the second tables from the first ones."""
 _COPY = 0x8000
 """Distance from the code to its copy, which the second tables map in its place."""
 
 
 def _second_tables(setup: EnableSetup) -> None:
     """Tables that map a copy of the code to where the code is; X4 has their address."""
-    arena = Arena(setup.table_area + _SECOND_TABLES, setup.table_area + 0x1_0000)
+    start = setup.table_area + _SECOND_TABLES
+    arena = Arena(start, start + 0x1_0000)
     tables = TableBuilder(arena.allocate, table=setup.tables.table)
     for part in (CODE, LITERALS, VECTORS, setup.stack, setup.argument, UART):
         attributes = setup.tables.descriptor(part, setup.leaf_level) - part
