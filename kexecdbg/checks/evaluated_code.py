@@ -121,7 +121,7 @@ def aftermath(
     return found
 
 
-def _ends_translation(effect: Effect, names: Collection[str], el: int) -> bool:
+def _ends_translation(effect: Effect, names: Collection[str | None], el: int) -> bool:
     if isinstance(effect, ExceptionReturn):
         return effect.el != el
     return isinstance(effect, SystemWrite) and effect.register in names
