@@ -41,7 +41,7 @@ def why_text(
     lines += _code(diagnosis, style)
     if watched is not None:
         lines.append(hanging("watched", _watched(watched), _COLUMN, style))
-    if diagnosis.syndrome is not None:
+    if diagnosis.syndrome is not None and (diagnosis.stuck or diagnosis.syndrome.standing is not Standing.EARLIER):
         lines += _syndrome(diagnosis.syndrome, diagnosis, style)
     if diagnosis.lost:
         lines.append(hanging("lost", _lost(diagnosis), _COLUMN, style))

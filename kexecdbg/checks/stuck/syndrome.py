@@ -35,7 +35,7 @@ class Standing(enum.Enum):
 
     FIRST = "the exception that brought the CPU here"
     OVERWRITTEN = "an exception in the exception handling itself; the first one is overwritten"
-    EARLIER = "an earlier exception; nothing says that it has to do with where the CPU is now"
+    EARLIER = "earlier exceptions; nothing says that they have to do with where the CPU is"
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,13 @@ def test_beside_a_cpu_that_is_not_stuck_another_one_may_be() -> None:
     assert "--all-cpus" not in why_text(FOUND["why-vector-loop"], None, Style(), several=True)
 
 
+def test_old_exceptions_of_a_cpu_that_is_not_stuck_are_left_out() -> None:
+    """A kernel that idles has the syndrome of some system call."""
+    svc = {"ESR_EL2": 0x5600_0000, "ELR_EL2": CODE + 0x40, "SPSR_EL2": 0x3C9}
+    text = why_text(diagnosis(PARKED, {**PARKED.values(), **svc, "X14": 0, "PC": CODE + 0x804}), None, Style())
+    assert "ESR_EL2" not in text
+
+
 def test_a_summary_names_the_cause() -> None:
     assert summary(FOUND["why-vector-loop"], Style()).endswith(f"for ever; M01 at the switch, {SITE:#x}")
 
