@@ -203,15 +203,17 @@ def step_over_switch(debugger: Debugger, verdict: Verdict, follow: bool) -> Obse
     Raises:
         TargetError: the write itself did not go to the next instruction, or the machine ended.
     """
-    steps = [step_recorded(debugger)]
+    record, first = _step_watching_exceptions(debugger)
+    steps = [record]
     pc = debugger.state().require("PC", "where the write went")
-    if pc != verdict.situation.next_pc:
+    predicted = verdict.prediction.first
+    write_faults = predicted is not None and predicted.elr == verdict.situation.site
+    if pc != verdict.situation.next_pc and not (write_faults and first is not None):
         raise TargetError(
             f"the write at {verdict.situation.site:#x} itself was not executed: the PC is {pc:#x}; "
             "it may be trapped to a higher exception level (HCR_EL2.TVM, or SCR_EL3)"
         )
-    first = None
-    for _ in range(_steps_to_exception(verdict)):
+    for _ in range(0 if first is not None else _steps_to_exception(verdict)):
         record, first = _step_watching_exceptions(debugger)
         steps.append(record)
         if first is not None:

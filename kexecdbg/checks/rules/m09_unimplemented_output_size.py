@@ -11,6 +11,7 @@ from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.repairs import change_register
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.rules.m07_sign_extended_tcr import is_sign_extended
+from kexecdbg.checks.rules.m31_lpa2 import ds_decides
 from kexecdbg.checks.situation import Situation
 
 
@@ -18,8 +19,8 @@ def _check(situation: Situation) -> Iterator[Finding]:
     facts = situation.regime.facts
     tcr = situation.after.require(facts.tcr, "the output size")
     problem = output_size_problem(situation.after, situation.regime, tcr)
-    if problem is None or is_sign_extended(tcr):
-        return
+    if problem is None or is_sign_extended(tcr) or ds_decides(situation):
+        return  # M07, M31
     msb, lsb = facts.tcr_layout.ps
     intended = tcr & ~field_mask(msb, lsb) | problem.limit << lsb
     yield Finding(

@@ -8,6 +8,7 @@ from kexecdbg.arm64.faults import CauseKind
 from kexecdbg.checks.alternatives import alternatives
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.rule import Rule
+from kexecdbg.checks.rules.m27_other_exception_level import value_elsewhere
 from kexecdbg.checks.rules.m31_lpa2 import needs_ds
 from kexecdbg.checks.situation import Situation
 from kexecdbg.checks.table_base import tables_out_of_place
@@ -19,8 +20,8 @@ def _check(situation: Situation) -> Iterator[Finding]:
     fault = situation.fetch_fault
     if fault is None or fault.cause.kind not in _NOT_MAPPED or alternatives(situation):
         return
-    if tables_out_of_place(situation) is not None or needs_ds(situation):
-        return  # M17, M31
+    if tables_out_of_place(situation) is not None or needs_ds(situation) or value_elsewhere(situation, "TTBR0"):
+        return  # M17, M31, M27
     yield Finding(
         "M11",
         Severity.FATAL,

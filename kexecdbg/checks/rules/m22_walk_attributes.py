@@ -27,6 +27,8 @@ _REGION_CODES = {CachePolicy.NON_CACHEABLE: 0, CachePolicy.WRITE_BACK: 1, CacheP
 
 def _check(situation: Situation) -> Iterator[Finding]:
     ranges = usable_ranges(situation)
+    if all(item.memory_type is None or item.memory_type.is_device for item in ranges):
+        return  # MAIR_ELx makes all memory Device: M32
     for number, table in enumerate(trusted_scans(situation)):
         walks = _walk_attributes(situation, upper=number == 1)
         seen: set[Attributes] = set()

@@ -146,7 +146,6 @@ WRONG = {
         FATAL,
         {"register": "TTBR0_EL2", "value": 0, "other": "TTBR0_EL1", "other_value": ROOT, "el": 2},
         ROOT,
-        frozenset({"M11"}),
     ),
     "M27 MAIR of EL1": Case(
         Moment(registers={"MAIR_EL2": 0}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import pytest
 
 from kexecdbg.checks.finding import DescriptorRepair, RegisterRepair, Severity
 from kexecdbg.checks.verdict import Judgement
+from kexecdbg.lab.device_tree import Node, flattened
 from kexecdbg.lab.tables import TableBuilder
 from kexecdbg.machine.memory_map import Region, RegionKind
 from tests.unit.checks.moments import (
@@ -359,22 +359,7 @@ DTB = 0x1_4100_0000
 
 def device_tree(reserved: int, no_map: bool = True) -> bytes:
     """A flattened device tree with one page of reserved memory."""
-    strings = b"#address-cells\0#size-cells\0reg\0no-map\0"
-
-    def node(name: str) -> bytes:
-        return struct.pack(">I", 1) + padded(name.encode() + b"\0")
-
-    def value(name: str, data: bytes) -> bytes:
-        return struct.pack(">III", 3, len(data), strings.index(name.encode())) + padded(data)
-
-    def padded(data: bytes) -> bytes:
-        return data + bytes(-len(data) % 4)
-
-    end = struct.pack(">I", 2)
-    cells = value("#address-cells", struct.pack(">I", 2)) + value("#size-cells", struct.pack(">I", 2))
-    region = node("secret@0") + value("reg", struct.pack(">QQ", reserved, 0x1000))
-    region += value("no-map", b"") * no_map + end
-    structure = node("") + cells + node("reserved-memory") + cells + region + end + end + struct.pack(">I", 9)
-    size = 40 + 16 + len(structure) + len(strings)
-    header = struct.pack(">10I", 0xD00DFEED, size, 56, 56 + len(structure), 40, 17, 16, 0, len(strings), len(structure))
-    return header + bytes(16) + structure + strings
+    cells = {"#address-cells": (2,), "#size-cells": (2,)}
+    no_map_property: dict[str, tuple[int, ...]] = {"no-map": ()} if no_map else {}
+    page = Node("secret@0", {"reg": (reserved >> 32, reserved & 0xFFFF_FFFF, 0, 0x1000), **no_map_property})
+    return flattened(Node("", cells, (Node("reserved-memory", cells, (page,)),)))
