@@ -154,6 +154,22 @@ def test_watching_a_loop_and_the_state_that_watching_would_destroy(at_switch: Be
     assert {sample["esr"] for sample in watched["samples"]} == {"0x86000007"}
 
 
+def test_a_handler_that_returns_to_the_fault_is_found_by_watching() -> None:
+    """The vector of scenario H, executable, with ``eret`` in place of ``b .``."""
+    with bench("H") as lab:
+        lab.run("kexec-step --before --timeout 30")
+        lab.gdb.command(
+            "python import kexecdbg_plugins.adapter as adapter; "
+            f"adapter.debugger().memory.write({VECTOR:#x}, bytes.fromhex('e0039fd6'))"
+        )
+        lab.gdb.command("stepi 2")
+        assert lab.run("kexec-why")["condition"] == "runs"
+        document = lab.run("kexec-why --watch 4")
+        assert (document["condition"], document["stuck"]) == ("fault_loop", True)
+        assert (document["watched"]["exceptions"], document["watched"]["period"]) == (2, 2)
+        assert "takes the same exception again and again" in lab.text("kexec-why --watch 4")
+
+
 def test_before_the_switch_nothing_is_stuck() -> None:
     with bench("A") as lab:
         document = lab.run("kexec-why")
