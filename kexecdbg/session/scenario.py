@@ -19,6 +19,8 @@ from kexecdbg.lab.scenario import Scenario
 from kexecdbg.qemu.exception_log import ExceptionLog, LoggedException
 from kexecdbg.session.gdb import GdbSession
 
+_CALLS = (0x15, 0x16, 0x17)
+"""Exception classes of SVC, HVC and SMC, which code makes on purpose (Arm ARM D24.2.40, ESR_ELx.EC)."""
 _SECONDS = 30.0
 _SYNCHRONOUS_VECTORS = (0x000, 0x200)
 """Offsets from VBAR_ELx for exceptions from the same level, with SP_EL0 and SP_ELx (Arm ARM D1.3.1)."""
@@ -200,13 +202,14 @@ def _syndrome(gdb: GdbSession) -> ExceptionJson:
 
 
 def _first_two(exceptions: Sequence[LoggedException]) -> dict[str, ExceptionJson | None]:
+    faults = [exception for exception in exceptions if bits(exception.esr, 31, 26) not in _CALLS]
     two: list[ExceptionJson | None] = [
         {
             "esr": f"{exception.esr:#x}",
             "far": None if exception.far is None else f"{exception.far:#x}",
             "elr": f"{exception.elr:#x}",
         }
-        for exception in exceptions[:2]
+        for exception in faults[:2]
     ]
     first, then = (*two, None, None)[:2]
     return {"first": first, "then": then}
