@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -86,6 +86,11 @@ class TraceWriter:
         return self._pending.first + len(self._pending.words)
 
     @property
+    def pending_steps(self) -> int:
+        """How many steps are collected and not written yet."""
+        return len(self._pending.words)
+
+    @property
     def pc(self) -> int:
         """The PC of the present state."""
         return self._pending.pcs[-1]
@@ -160,6 +165,20 @@ class TraceWriter:
             self._apply(write.pa, write.size, write.data)
         if len(self._pending.words) >= STEPS_PER_BLOCK:
             self.flush()
+
+    def amend(self, values: Mapping[str, int]) -> None:
+        """Registers were found to hold ``values`` now, though no step says so; then everything is written.
+
+        In the steps that were pending they become unknown.
+        """
+        indexed = {self._index(name): value for name, value in values.items()}
+        self._pending.forget(indexed)
+        self.flush()
+        for index, value in indexed.items():
+            self._known[index], self._values[index] = 1, value
+        if indexed:
+            self._pending = _PendingSteps(self.steps, self._known.copy(), self._values.copy(), self.pc)
+            self._frames.append(FrameType.STEPS, self._pending.block().pack())
 
     def append(self, block: StepBlock) -> None:
         """Record a whole block of steps at once; it starts from the present state.
@@ -279,6 +298,16 @@ class _PendingSteps:
         if exception is not None:
             self._exceptions.append(_exception_row(step, exception))
         self._events.extend(_event_row(step, event) for event in events)
+
+    def forget(self, indices: Container[int]) -> None:
+        """Make registers unknown in all of these steps."""
+        for index in range(len(self._known)):
+            if index in indices:
+                self._known[index] = 0
+        self._change_registers = [
+            entry | BECOMES_UNKNOWN if entry & (BECOMES_UNKNOWN - 1) in indices else entry
+            for entry in self._change_registers
+        ]
 
     def block(self) -> StepBlock:
         """The steps so far as columns."""

@@ -4,6 +4,6 @@ The protocol is described in the GDB manual, appendix "GDB Remote Serial Protoco
 """
 
 from kexecdbg.machine.gdb_remote.client import GdbRemote, StopReply
-from kexecdbg.machine.gdb_remote.errors import RemoteError
+from kexecdbg.machine.gdb_remote.errors import MachineEndedError, RemoteError
 
-__all__ = ["GdbRemote", "RemoteError", "StopReply"]
+__all__ = ["GdbRemote", "MachineEndedError", "RemoteError", "StopReply"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -16,13 +17,16 @@ from kexecdbg.machine.gdb_remote.description import (
     included_files,
     read_description,
 )
-from kexecdbg.machine.gdb_remote.errors import RemoteError
+from kexecdbg.machine.gdb_remote.errors import MachineEndedError, RemoteError
 
 _BATCH = 64
 """Register reads sent ahead of their answers."""
 _XML_CHUNK = 0xF00
 _MAX_XML = 1 << 22
 _SIGTRAP = 5
+_SIGQUIT = 3
+"""QEMU stops with it when the guest has powered itself off (gdbstub.c, gdb_vm_state_change)."""
+_STRUCT_CODES = {4: "I", 8: "Q"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,6 @@ class GdbRemote:
 
     def __init__(self, target: str, cpu: int = 0, seconds: float = 10.0) -> None:
         self._connection = Connection(target, seconds)
-        self._running = False
         try:
             self.features = self._negotiate()
             # QEMU answers register packets only once the description has been fetched.
@@ -80,7 +83,15 @@ class GdbRemote:
 
         Physical memory is :class:`kexecdbg.machine.stub_memory.StubMemory` on top of this.
         """
-        return self._connection.request(text.encode("latin-1"), seconds).decode("latin-1")
+        self._connection.send(text.encode("latin-1"))
+        return self._answer(text, seconds).decode("latin-1")
+
+    def _answer(self, sent: str, seconds: float | None = None) -> bytes:
+        """The answer to what was sent; QEMU may report its end instead, some time after the last step."""
+        reply = self._connection.receive(seconds)
+        if reply[:1] in (b"W", b"X"):
+            raise MachineEndedError(sent, reply.decode("latin-1"), "the machine has ended")
+        return reply
 
     def expect_ok(self, text: str) -> None:
         """Send ``text``, which has to be answered with OK.
@@ -141,37 +152,29 @@ class GdbRemote:
         return tuple(self._by_name)
 
     @cached_property
-    def _core_layout(self) -> tuple[tuple[str, int, int], ...]:
-        """Name, start and end (hexadecimal digits) of each core register in a ``g`` answer."""
-        layout, position = [], 0
-        for register in self.description.registers:
-            if register.is_core:
-                end = position + 2 * register.size
-                layout.append((register.canonical or register.gdb_name, position, end))
-                position = end
-        return tuple(layout)
-
-    @property
     def core_names(self) -> tuple[str, ...]:
         """Names of the registers that :meth:`read_core` gives: X0 to X30, SP, PC, PSTATE."""
-        return tuple(name for name, _, _ in self._core_layout)
+        return tuple(register.canonical or register.gdb_name for register in self._core)
 
-    def read_core(self) -> dict[str, int]:
-        """The general registers, SP, PC and PSTATE by canonical name, in one packet."""
-        return self.decode_core(self._connection.request(b"g"))
+    @cached_property
+    def _core(self) -> tuple[DescribedRegister, ...]:
+        return tuple(register for register in self.description.registers if register.is_core)
 
-    def decode_core(self, reply: bytes) -> dict[str, int]:
-        """The registers in the answer to a ``g`` packet.
+    @cached_property
+    def _core_layout(self) -> struct.Struct:
+        return struct.Struct("<" + "".join(_STRUCT_CODES[register.size] for register in self._core))
+
+    def read_core(self) -> tuple[int, ...]:
+        """The general registers, SP, PC and PSTATE in one packet, in the order of :attr:`core_names`.
 
         Raises:
-            RemoteError: it is not what such an answer looks like.
+            RemoteError: the stub does not give them.
         """
+        self._connection.send(b"g")
+        reply = self._answer("g")
         try:
-            data = bytes.fromhex(reply.decode("ascii"))
-            return {
-                name: int.from_bytes(data[start // 2 : end // 2], "little") for name, start, end in self._core_layout
-            }
-        except ValueError as error:
+            return self._core_layout.unpack_from(bytes.fromhex(reply.decode("ascii")))
+        except (ValueError, struct.error) as error:
             raise RemoteError("g", reply.decode("latin-1"), "gives no registers") from error
 
     def read_register(self, name: str) -> int | None:
@@ -186,7 +189,7 @@ class GdbRemote:
             batch = known[start : start + _BATCH]
             self._connection.send(*(b"p%x" % register.number for _, register in batch))
             for name, register in batch:
-                value = _value(self._connection.receive(), register)
+                value = _value(self._answer(f"p{register.number:x}"), register)
                 if value is not None:
                     values[name] = value
         return values
@@ -212,7 +215,6 @@ class GdbRemote:
     def start_step(self) -> None:
         """Let this CPU execute one instruction, the others stand still; :meth:`wait_stop` waits for it."""
         self._connection.send(b"vCont;s:%b" % self.thread.encode())
-        self._running = True
 
     def step(self) -> StopReply:
         """Execute one instruction on this CPU."""
@@ -222,22 +224,24 @@ class GdbRemote:
     def start(self) -> None:
         """Let all CPUs run; :meth:`wait_stop` waits for a stop."""
         self._connection.send(b"vCont;c")
-        self._running = True
 
     def wait_stop(self, seconds: float | None = None) -> StopReply:
         """The stop of the target, waiting at most ``seconds``.
 
         Raises:
-            RemoteError: it did not stop by then, or the connection ended.
+            RemoteError: it did not stop by then.
         """
-        reply = self._connection.receive(seconds).decode("latin-1")
-        self._running = False
+        try:
+            reply = self._connection.receive(seconds).decode("latin-1")
+        except MachineEndedError:
+            reply = "W00"
         if reply[:1] in ("W", "X"):
             return StopReply(0, ended=True)
         if reply[:1] not in ("T", "S"):
             raise RemoteError("vCont", reply, "is not a stop")
         fields = dict(field.split(":", 1) for field in reply[3:].split(";") if ":" in field)
-        return StopReply(int(reply[1:3], 16), fields.get("thread", ""))
+        signal = int(reply[1:3], 16)
+        return StopReply(signal, fields.get("thread", ""), ended=signal == _SIGQUIT)
 
     def interrupt(self, seconds: float = 10.0) -> StopReply:
         """Stop the running target."""
@@ -248,20 +252,18 @@ class GdbRemote:
         """Run until the PC is one of ``addresses``, and return the PC.
 
         Raises:
-            TargetError: the machine ended, stopped elsewhere, or ``seconds`` passed first; then it is stopped.
+            MachineEndedError: the machine ended.
+            TargetError: it stopped elsewhere, or ``seconds`` passed first and it was interrupted.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         for address in addresses:
             self.expect_ok(f"Z1,{address:x},4")
-        try:
-            self.start()
-            reply = self._wait_until(deadline)
-        finally:
-            if not self._running:
-                for address in addresses:
-                    self.expect_ok(f"z1,{address:x},4")
+        self.start()
+        reply = self._wait_until(deadline)
         if reply.ended:
-            raise TargetError("the machine has ended")
+            raise MachineEndedError("vCont;c", None, "the machine has ended")
+        for address in addresses:
+            self.expect_ok(f"z1,{address:x},4")
         pc = self.read_register("PC")
         if reply.signal != _SIGTRAP or pc is None or pc not in addresses:
             wanted = ", ".join(f"{address:#x}" for address in sorted(addresses)[:4])
@@ -289,7 +291,7 @@ class GdbRemote:
         self._connection.send(b"qRcmd," + command.encode().hex().encode())
         text = bytearray()
         while True:
-            reply = self._connection.receive()
+            reply = self._answer(f"qRcmd {command}")
             if reply == b"OK":
                 return text.decode(errors="replace").replace("\r\n", "\n")
             if not reply.startswith(b"O"):

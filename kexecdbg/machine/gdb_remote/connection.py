@@ -8,7 +8,7 @@ import struct
 import time
 
 from kexecdbg.errors import TargetError, UsageError
-from kexecdbg.machine.gdb_remote.errors import RemoteError
+from kexecdbg.machine.gdb_remote.errors import MachineEndedError, RemoteError
 from kexecdbg.machine.gdb_remote.framing import ACK, INTERRUPT, NAK, Incoming, frame
 
 _RECEIVE = 65536
@@ -50,6 +50,7 @@ class Connection:
         self._socket = _connect(target, seconds)
         self._incoming = Incoming()
         self._acknowledge = True
+        self._unsent = b""
         self._timeout = -1.0
         self._sent = b""
 
@@ -62,7 +63,8 @@ class Connection:
         """The next packet's data, waiting at most ``seconds``.
 
         Raises:
-            RemoteError: none came, it came damaged again and again, or the connection ended.
+            RemoteError: none came, or it came damaged again and again.
+            MachineEndedError: the connection ended.
         """
         deadline = time.monotonic() + (self.seconds if seconds is None else seconds)
         damaged = 0
@@ -75,7 +77,8 @@ class Connection:
                 self._read(deadline)
             elif item.startswith(b"$"):
                 if self._acknowledge:
-                    self._write(ACK)
+                    # It goes out with the next packet, which saves a system call for each, or before the next wait.
+                    self._unsent = ACK
                 return item[1:]
             elif item in (b"#", NAK):
                 damaged += 1
@@ -97,18 +100,20 @@ class Connection:
         self._write(INTERRUPT)
 
     def _read(self, deadline: float) -> None:
+        if self._unsent:
+            self._write(b"")
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            raise self._error(None, f"no answer within {self.seconds:g} s")
+            raise self._error(None, "no answer in time")
         self._set_timeout(min(remaining, _LONGEST_WAIT))
         try:
             data = self._socket.recv(_RECEIVE)
         except BlockingIOError:
             return
         except OSError as error:
-            raise self._error(None, f"the connection ended: {error.strerror}") from error
+            raise self._ended() from error
         if not data:
-            raise self._error(None, "the connection ended")
+            raise self._ended()
         self._incoming.feed(data)
 
     def _set_timeout(self, seconds: float) -> None:
@@ -122,9 +127,13 @@ class Connection:
 
     def _write(self, data: bytes) -> None:
         try:
-            self._socket.sendall(data)
+            self._socket.sendall(self._unsent + data)
         except OSError as error:
-            raise self._error(None, f"the connection ended: {error.strerror}") from error
+            raise self._ended() from error
+        self._unsent = b""
+
+    def _ended(self) -> MachineEndedError:
+        return MachineEndedError(self._sent.decode("latin-1"), None, f"{self.target}: the connection ended")
 
     def _error(self, received: str | None, problem: str) -> RemoteError:
         return RemoteError(self._sent.decode("latin-1"), received, f"{self.target}: {problem}")

@@ -22,5 +22,9 @@ class RemoteError(TargetError):
         super().__init__(f"gdbstub: {problem} (sent {_shortened(sent)!r}, {came})")
 
 
+class MachineEndedError(RemoteError):
+    """The machine has ended: it was powered off, or its QEMU or the connection to it is gone."""
+
+
 def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,0 +1,84 @@
+"""What a trace's header says of the machine that is recorded, as far as it can be found out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import NoteSection
+
+from kexecdbg import __version__
+from kexecdbg.arm64.evaluation.system_registers import is_volatile
+from kexecdbg.errors import EnvironmentProblem
+from kexecdbg.machine.gdb_remote.description import TargetDescription
+from kexecdbg.machine.memory_map import MemoryMap
+from kexecdbg.qemu.guest_memory import QemuStub
+from kexecdbg.trace.header import TraceHeader
+
+_CPU_TYPE = re.compile(r"child<([\w.-]+)-arm-cpu>")
+_CHANGED_ONLY_BY_INSTRUCTIONS = frozenset({"PAR_EL1"})
+"""Registers that the evaluation calls volatile because other software may have used them; here every change is seen."""
+
+
+def recorded_registers(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``names`` that change only by what instructions do: counters and interrupt status are left out."""
+    return tuple(name for name in names if name in _CHANGED_ONLY_BY_INSTRUCTIONS or not is_volatile(name))
+
+
+def describe(
+    stub: QemuStub,
+    description: TargetDescription,
+    memory_map: MemoryMap,
+    *,
+    engine: str,
+    whole_memory: bool,
+    command_line: tuple[str, ...] = (),
+    symbol_file: Path | None = None,
+) -> TraceHeader:
+    """The header of a recording of the machine behind ``stub``.
+
+    Args:
+        engine: ``stepping`` or ``log``.
+        whole_memory: whether all RAM that was ever written is recorded.
+        command_line: QEMU's, when it is known.
+        symbol_file: the ELF file of the guest, for its build id.
+
+    Raises:
+        EnvironmentProblem: the symbol file cannot be read.
+    """
+    cpu_type = _CPU_TYPE.search(stub.monitor("qom-list /machine/unattached"))
+    return TraceHeader(
+        engine=engine,
+        registers=recorded_registers(description.by_canonical_name()),
+        cpu_model=cpu_type[1] if cpu_type else "",
+        qemu_version=stub.monitor("info version").strip(),
+        command_line=command_line,
+        build_id=build_id(symbol_file) if symbol_file else "",
+        regions=memory_map.regions,
+        target_description=description.files,
+        whole_memory=whole_memory,
+        recorder=f"kexecdbg {__version__}",
+    )
+
+
+def build_id(path: Path) -> str:
+    """The GNU build id of an ELF file, hexadecimal; empty when it has none.
+
+    Raises:
+        EnvironmentProblem: it cannot be read, or is no ELF file.
+    """
+    try:
+        with path.open("rb") as stream:
+            for section in ELFFile(stream).iter_sections():
+                if isinstance(section, NoteSection):
+                    for note in section.iter_notes():
+                        if note["n_type"] == "NT_GNU_BUILD_ID":
+                            return str(note["n_desc"])
+    except OSError as error:
+        raise EnvironmentProblem(f"{path}: cannot be read: {error.strerror}") from error
+    except ELFError as error:
+        raise EnvironmentProblem(f"{path}: not an ELF file: {error}") from error
+    return ""

@@ -1,0 +1,55 @@
+"""Recognises that a step took an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.trace.records import ExceptionTaken
+
+EXCEPTION_REGISTERS = (
+    *(f"{name}_EL{el}" for el in (1, 2, 3) for name in ("ESR", "FAR", "ELR", "SPSR")),
+    "HPFAR_EL2",
+    *(f"SP_EL{el}" for el in range(4)),
+)
+"""What taking an exception, or returning from one, can change besides PSTATE and the PC. QEMU keeps SP_ELx up to date
+only when it changes the level (target/arm/internals.h, aarch64_save_sp)."""
+STACK_REGISTERS = tuple(f"SP_EL{el}" for el in range(4))
+
+_SETS_FAR = frozenset({0x20, 0x21, 0x22, 0x24, 0x25, 0x34, 0x35})
+"""Exception classes that write FAR_ELx: instruction and data aborts, PC alignment, watchpoints (Arm ARM D24.2.47)."""
+_VECTORS_SIZE = 0x800
+
+
+def in_vectors(pc: int, vbar: int | None) -> bool:
+    """Whether ``pc`` lies in the vectors at ``vbar``."""
+    return vbar is not None and vbar & -_VECTORS_SIZE == pc & -_VECTORS_SIZE
+
+
+def is_vector_entry(pc: int, vbar: int | None) -> bool:
+    """Whether ``pc`` is one of the sixteen entries of the vectors at ``vbar``."""
+    return pc & 0x7F == 0 and in_vectors(pc, vbar)
+
+
+def sets_far(esr: int) -> bool:
+    """Whether the exception with this syndrome writes FAR_ELx."""
+    return bits(esr, 31, 26) in _SETS_FAR
+
+
+def exception_between(
+    from_el: int, returns_to: Collection[int], after: RegisterValues, pc: int, to_el: int
+) -> ExceptionTaken | None:
+    """The exception that was taken, if the CPU is at a vector's entry and its ELR fits.
+
+    Args:
+        from_el: exception level before.
+        returns_to: what ELR can be: the instruction, or the ones after it.
+        after: the registers now.
+        pc, to_el: the PC and the exception level now.
+    """
+    if not is_vector_entry(pc, after.get(f"VBAR_EL{to_el}")) or after.get(f"ELR_EL{to_el}") not in returns_to:
+        return None
+    esr = after.get(f"ESR_EL{to_el}")
+    far = after.get(f"FAR_EL{to_el}") if esr is None or sets_far(esr) else None
+    return ExceptionTaken(from_el, to_el, esr, far, after.get(f"ELR_EL{to_el}"), after.get(f"SPSR_EL{to_el}"))
