@@ -58,6 +58,8 @@ from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError
 _SCTLR_A, _SCTLR_SA, _SCTLR_ENIA = 1, 3, 31
 _STACK_ALIGNMENT = 16
 _ADDRESS_MASK = mask(64)
+_EXCEPTION_GENERATION = 0xD4
+"""Bits 31:24 of SVC, HVC, SMC, BRK, HLT and DCPS (Arm ARM C4.1.66)."""
 
 _ByteOrder = Literal["little", "big"]
 
@@ -145,7 +147,7 @@ class Evaluator:
             return None
         if instruction.flow is Flow.UNDEFINED:
             return self._stop(StopReason.UNDEFINED, instruction)
-        if instruction.flow in (Flow.EXCEPTION, Flow.RETURN):
+        if instruction.flow in (Flow.EXCEPTION, Flow.RETURN) or bits(word, 31, 24) == _EXCEPTION_GENERATION:
             return self._stop(StopReason.EXCEPTION, instruction)
         if not is_processing(word) or instruction.text.startswith(UNDECODED):
             return self._unknown(instruction)
