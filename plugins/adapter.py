@@ -27,6 +27,10 @@ from kexecdbg.qemu.guest_memory import guest_memory
 from . import cpus
 
 
+_STEP_ATTEMPTS = 3
+"""A step on a busy host was seen to end where it began, before the instruction (QEMU 7.2, -cpu max)."""
+
+
 class GdbRegisters:
     """Register values of the selected CPU at this stop, read when asked for."""
 
@@ -190,14 +194,17 @@ class GdbDebugger:
         original = inferior.read_memory(pc, INSTRUCTION_SIZE).tobytes()
         try:
             inferior.write_memory(pc, word.to_bytes(INSTRUCTION_SIZE, "little"))
-            self.step()
-            after = self.state()
-            # Read now: the registers belong to this stop.
-            values = {name: value for name in ("PC", "X9") if (value := after.get(name)) is not None}
+            for _ in range(_STEP_ATTEMPTS):
+                self.step()
+                after = self.state()
+                # Read now: the registers belong to this stop.
+                values = {name: value for name in ("PC", "X9") if (value := after.get(name)) is not None}
+                if values.get("PC") != pc:
+                    break
         finally:
             inferior.write_memory(pc, original)
         if values.get("PC") != pc + INSTRUCTION_SIZE:
-            raise TargetError(f"the instruction {word:#010x} was not executed at {pc:#x}: it is trapped")
+            raise TargetError(f"{word:#010x} was not executed at {pc:#x}: the PC is {values.get('PC', 0):#x} after it")
         self.write_register("X9", x9)
         self.write_register("PC", pc)
         return CpuState(values)
