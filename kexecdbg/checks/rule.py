@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.situation import Situation
@@ -28,5 +28,5 @@ class Rule:
     explanation: str
     sources: tuple[str, ...]
     check: Callable[[Situation], Iterable[Finding]]
-    severity: Severity = Severity.FATAL
-    symptom: str = ""
+    severity: Severity = field(default=Severity.FATAL, kw_only=True)
+    symptom: str = field(kw_only=True)

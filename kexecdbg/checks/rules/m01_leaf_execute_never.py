@@ -50,4 +50,5 @@ RULE = Rule(
         "EDK2 2afeabd1a9; TF-A a56402521 (the mirror image)",
     ),
     _check,
+    symptom="Freeze right after the write. ESR 0x8600000f for one instruction, then 0x86000007 at VBAR for ever.",
 )

@@ -47,4 +47,5 @@ RULE = Rule(
         "EDK2 d1ec2b2f78, 40e06cad13",
     ),
     _check,
+    symptom="Freeze right after the write with ESR 0x8600000f (Permission fault); the leaf looks right.",
 )

@@ -40,4 +40,5 @@ RULE = Rule(
         "EDK2 017564d637; TF-A 01c0a38ef",
     ),
     _check,
+    symptom="Freeze right after the write with ESR 0x8600000f at EL1, or at EL2 with E2H=1, where E2H=0 worked.",
 )

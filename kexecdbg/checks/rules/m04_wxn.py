@@ -42,4 +42,5 @@ RULE = Rule(
         "Linux INIT_SCTLR_EL2_MMU_ON (sets WXN); Xen 505f1f0b19; m1n1 8af8dade",
     ),
     _check,
+    symptom="Freeze right after the write with ESR 0x8600000f; XN, PXN and UXN are all clear.",
 )

@@ -56,4 +56,5 @@ RULE = Rule(
         "Linux [RFC v2 0/8] 20190731153857.4045-1-pasha.tatashin@soleen.com; p1c0 issue 78",
     ),
     _check,
+    symptom="Silence: ELR = FAR = PC = VBAR + 0x200, and ESR tells of the vector, not of what went wrong first.",
 )

@@ -66,4 +66,5 @@ RULE = Rule(
         "U-Boot ce9c579e2b7; EDK2 f60a839480, 7446762732; Hafnium 4f1880ca",
     ),
     _check,
+    symptom="Freeze right after the write on CPUs with VHE, often ESR 0x86000000 (Address size fault, level 0).",
 )

@@ -54,4 +54,5 @@ RULE = Rule(
     "the start level.",
     ("Arm ARM D8.2.4 (output address size)", "Linux [RFC v2 8/8] on VHE"),
     _check,
+    symptom="Freeze right after the write with ESR 0x86000000 to 0x86000003 (Address size fault).",
 )

@@ -42,4 +42,5 @@ RULE = Rule(
         "Xen eb6fe7a469 (T0SZ = 0); Hafnium 3e6c8533; James Morse, 2019-07-17, on AMD Seattle",
     ),
     _check,
+    symptom="Freeze right after the write with ESR 0x86000004 to 0x86000007; the tables look right.",
 )

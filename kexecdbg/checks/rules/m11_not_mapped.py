@@ -48,4 +48,5 @@ RULE = Rule(
         "Linux idmap_t0sz; James Morse, 2019-07-17",
     ),
     _check,
+    symptom="Freeze right after the write with ESR 0x86000004 to 0x86000007 (Translation fault).",
 )

@@ -48,4 +48,5 @@ RULE = Rule(
     "implement every granule (ID_AA64MMFR0_EL1.TGran*). With the wrong one every index and address is cut differently.",
     ("Arm ARM D8.2.6, TCR_ELx.TG0 and TG1", "Linux arch/arm64/kernel/head.S, __enable_mmu; TF-A bff074dd9"),
     _check,
+    symptom="Freeze right after the write with ESR 0x86000004 to 0x86000006; with other kernel page sizes it works.",
 )

@@ -49,4 +49,5 @@ RULE = Rule(
     "does not look at it.",
     ("Arm ARM D8.4.5 (the Access flag)",),
     _check,
+    symptom="Freeze right after the write with ESR 0x86000008 to 0x8600000b (Access flag fault).",
 )

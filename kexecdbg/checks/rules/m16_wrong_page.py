@@ -54,4 +54,5 @@ RULE = Rule(
     "a table filled with the wrong base. The CPU runs on into whatever is there, often an undefined instruction.",
     ("Xen d600fcea49; EDK2 41f890164b; TF-A aa447b9c5, 444281cc4; rust-raspberrypi 977343de",),
     _check,
+    symptom="Undefined instructions (ESR 0x02000000) or random behaviour right after the write.",
 )

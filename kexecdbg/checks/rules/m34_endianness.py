@@ -35,4 +35,5 @@ RULE = Rule(
     "every descriptor garbage.",
     ("Arm ARM D23.2.147, SCTLR_ELx.EE",),
     _check,
+    symptom="Freeze right after the write with ESR 0x86000004; in a dump every descriptor is byte-swapped.",
 )

@@ -37,4 +37,5 @@ RULE = Rule(
     "Translation fault at level 0.",
     ("Arm ARM D23.2.167, TCR_ELx.EPD0", "TF-A 3388b38dc"),
     _check,
+    symptom="Freeze right after the write with ESR 0x86000004 (Translation fault, level 0), whatever the tables hold.",
 )
