@@ -64,13 +64,18 @@ LAXITY: Mapping[str, Laxity] = {
         _MEASURED,
         "QEMU target/arm/ptw.c, pamax_map",
     ),
-    "M13": _never(
+    "M13": _partly(
         "QEMU before 8.2 accepts a block at any level below 3; later versions take the Translation fault.",
         _MEASURED,
         "QEMU commit of August 2023 in target/arm/ptw.c; QEMU 10.0 refuses the block",
         remark="QEMU before 8.2 lets it pass.",
     ),
-    "M17": _never("QEMU masks the low bits, as most CPUs do.", _MEASURED, _PTW),
+    "M17": _partly(
+        "QEMU masks the low bits, as most CPUs do; tables that lie elsewhere because of them are not found.",
+        _MEASURED,
+        _PTW,
+        remark="QEMU masks them.",
+    ),
     "M18": _partly(
         "QEMU reads only the descriptors that a program uses; hardware may walk any of them speculatively.",
         _PTW,

@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "see the freeze of 2019 happen in QEMU, explained and repaired",
     "decode": "decode register values given on the command line or pasted as text",
     "check": "the verdict before the MMU is switched on, at a gdbstub",
+    "checks": "list and explain what kexec-check knows can go wrong",
     "why": "why a CPU at a gdbstub is stuck, after the fact",
     "walk": "walk the translation tables of a machine at a gdbstub",
     "regs": "control registers of a machine at a gdbstub, field by field",

@@ -45,5 +45,5 @@ RULE = Rule(
     "reserved and faults; a table descriptor with 0b01 is taken for a block.",
     ("Arm ARM D8.3.1 (VMSAv8-64 descriptor formats)", "U-Boot 90351547cee"),
     _check,
-    symptom="Freeze right after the write with ESR 0x86000007, or 0x86000008 to 0x8600000a for a pointer taken as a block.",
+    symptom="Freeze right after the write with ESR 0x86000007; for a pointer taken as a block 0x86000008 or 9.",
 )
