@@ -44,6 +44,11 @@ def relocation_text(report: Report, style: Style, icount_shift: int | None = Non
     return "\n".join([*lines, *_next(report)])
 
 
+def console_text(line: str, style: Style) -> str:
+    """The first line that the new kernel printed."""
+    return hanging("console", line, _COLUMN, style)
+
+
 def _headline(report: Report, style: Style) -> tuple[str, str, int]:
     label, emphasise = ("RELOCATED:", style.good) if report.sound else ("WRONG:", style.bad)
     if report.outcome is Outcome.UNDER_WAY and report.sound:

@@ -51,6 +51,12 @@ class KexecRelocate(Command):
             help="invert a byte of page number PAGE (from 0) when all is copied, to see that it is found",
         )
         parser.add_argument(
+            "--continue",
+            dest="follow",
+            action="store_true",
+            help="then run on until the new kernel has printed a line (uses QEMU's log)",
+        )
+        parser.add_argument(
             "--icount", type=int, metavar="SHIFT", help="QEMU runs with -icount shift=SHIFT: count instructions too"
         )
         parser.add_argument(
@@ -62,8 +68,9 @@ class KexecRelocate(Command):
         )
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
+        from kexecdbg.checks.relocating.run import Outcome
         from kexecdbg.ui.relocate_json import relocation_json
-        from kexecdbg.ui.relocate_text import relocation_text
+        from kexecdbg.ui.relocate_text import console_text, relocation_text
 
         if arguments.pages is not None and arguments.pages < 1:
             raise UsageError(f"--pages {arguments.pages}: give a number of pages, 1 or more")
@@ -79,7 +86,14 @@ class KexecRelocate(Command):
         )
         if run.blocking is not None:
             last_check.remember(run.blocking)
-        return relocation_json(report, arguments.icount), relocation_text(report, style, arguments.icount)
+        document = relocation_json(report, arguments.icount)
+        text = relocation_text(report, style, arguments.icount)
+        if not arguments.follow or report.outcome is not Outcome.ARRIVED:
+            return document, text
+        from ..console_watch import run_to_console_line
+
+        line = run_to_console_line(target, arguments.timeout)
+        return document | {"console": line}, f"{text}\n{console_text(line, style)}"
 
     def _current(self, target: GdbDebugger, arguments: argparse.Namespace) -> RelocationRun:
         """The relocation that is under way, or a new one from the relocation code's first instruction."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-_NAMES = ("start", "kernel")
+_NAMES = ("start", "kernel", "relocate")
 
 
 def main() -> None:
