@@ -23,7 +23,7 @@ from kexecdbg.checks.table_scans import scan_tables
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError
 from kexecdbg.kexec.argument import Addressing, RelocationArgument, Role
 from kexecdbg.kexec.defects import Area, AreaKind, Audit
-from kexecdbg.kexec.kimage import KIMAGE_5_16, Segment, read_segments
+from kexecdbg.kexec.kimage import Segment, read_segments
 from kexecdbg.kexec.recognise import recognise
 from kexecdbg.machine.memory_map import memory_map_of
 from kexecdbg.machine.state import CpuState
@@ -106,7 +106,7 @@ class Relocation:
     @cached_property
     def segments(self) -> tuple[Segment, ...] | None:
         """The image's segments, where the argument has them."""
-        if self.argument.layout is not KIMAGE_5_16:
+        if self.argument.layout.segments is None:
             return None
         return read_segments(self.memory, self.argument)
 
@@ -132,7 +132,7 @@ class Relocation:
         if "arch.kern_reloc" in self.argument.values:
             start = self.argument.values["arch.kern_reloc"]
         else:
-            pa = self.locate(self.next_pc)
+            pa = self.walk_now(self.next_pc).pa
             if pa is None:
                 return None
             start = pa & ~(CODE_PAGE_SIZE - 1)
@@ -244,10 +244,13 @@ class Relocation:
         """Translate ``va`` as the relocation code will."""
         return walk(self.state, self.memory, va & _MAX_ADDRESS, regime=self.regime)
 
+    def walk_now(self, va: int) -> Walk:
+        """Translate ``va`` as the code that runs now does."""
+        return walk(self.before, self.memory, va & _MAX_ADDRESS, regime=self.regime)
+
     def locate(self, va: int, access: Access = Access.READ) -> int | None:
         """Physical address of ``va`` while pages are copied, or where it is now if it is not mapped then."""
-        for state in (self.state, self.before):
-            result = walk(state, self.memory, va & _MAX_ADDRESS, regime=self.regime)
+        for result in (self.walk(va), self.walk_now(va)):
             if result.pa is not None and result.fault_for(access) is None:
                 return result.pa
         return None

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.checks.finding import Finding
+from kexecdbg.checks.rules import all_rules
 from kexecdbg.checks.situation import Situation, situation_at
-from kexecdbg.checks.verdict import judge
-from kexecdbg.lab.relocation import RelocationCase, RelocationGuest
+from kexecdbg.lab.recipe import LabGuest
+from kexecdbg.lab.relocation import RelocationCase
+from kexecdbg.lab.relocation_v9 import RelocationV9Case
 from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind
 from kexecdbg.machine.state import CpuState
 
@@ -32,6 +35,8 @@ RESET = {
     "ID_AA64MMFR1_EL1": 0,
     "ID_AA64MMFR2_EL1": 0,
     "ID_AA64MMFR3_EL1": 0,
+    "CTR_EL0": 0x8444_C004,
+    "SP": 0,
 }
 """What a cortex-a57 starts with, as far as the guest does not set it; PSTATE is EL2h."""
 
@@ -54,29 +59,39 @@ class SparseRam:
         return bytes(found)
 
 
+Case = RelocationCase | RelocationV9Case
+
+
 @cache
-def guest_of(case: RelocationCase) -> RelocationGuest:
+def guest_of(case: Case) -> LabGuest:
     """The laid-out case; building one takes a moment."""
     return case.build()
 
 
-def at_switch(case: RelocationCase, registers: Mapping[str, int] | None = None) -> Situation:
+def memory_of(case: Case) -> SparseRam:
+    """The guest's memory."""
+    return SparseRam(guest_of(case).image.runs())
+
+
+def at_switch(case: Case, memory: PhysicalMemory | None = None) -> Situation:
     """The switch that the guest comes to, from its first instruction on."""
-    guest = guest_of(case)
-    memory = SparseRam(guest.image.runs())
-    state = CpuState({**RESET, "PC": guest.program.entry, **(registers or {})})
-    return situation_at(state, memory)
+    state = CpuState({**RESET, "PC": guest_of(case).program.entry})
+    return situation_at(state, memory or memory_of(case))
+
+
+def kexec_findings(situation: Situation) -> list[Finding]:
+    """What the rules on kexec say."""
+    return [finding for rule in all_rules() if rule.id.startswith("K") for finding in rule.check(situation)]
 
 
 def findings(situation: Situation, rule: str) -> list[Finding]:
-    """What one rule says."""
-    return [finding for finding in judge(situation).findings if finding.id == rule]
+    """What one rule says, and nothing else from the rules on kexec."""
+    found = kexec_findings(situation)
+    assert {finding.id for finding in found} <= {rule}
+    return found
 
 
-def serious(situation: Situation) -> set[str]:
-    """Ids of the fatal and hazard findings that are not consequences."""
-    return {
-        finding.id
-        for finding in judge(situation).findings
-        if finding.severity is not Severity.NOTE and not finding.is_consequence
-    }
+def only(situation: Situation, rule: str) -> Finding:
+    """The one finding of the rules on kexec, which is of ``rule``."""
+    (finding,) = findings(situation, rule)
+    return finding
