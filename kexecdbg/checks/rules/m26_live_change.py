@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.evaluation import SystemWrite
+from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.finding import Finding, Severity
@@ -80,17 +81,16 @@ def _conflicts(regime: Regime, change: _Change, old: Walk, new: Walk) -> bool:
     """Whether the TLB may have an entry for the address that contradicts the new tables."""
     if old.pa is None or new.pa is None:
         return False
-    same = (old.pa, old.privileged, old.memory_type, old.shareability) == (
-        new.pa,
-        new.privileged,
-        new.memory_type,
-        new.shareability,
-    )
-    if same:
+    if _what_the_tlb_holds(old) == _what_the_tlb_holds(new):
         return False
     leaf = old.levels[-1].descriptor if old.levels else None
     is_global = not regime.facts.two_ranges or leaf is None or not bit(leaf, _NG_BIT)
     return is_global or _asid(regime, change.old) == _asid(regime, change.new)
+
+
+def _what_the_tlb_holds(result: Walk) -> tuple[object, ...]:
+    rights = [result.privileged.of(access).allowed for access in Access]
+    return (result.pa, *rights, result.memory_type, result.shareability)
 
 
 def _asid(regime: Regime, state: CpuState) -> int | None:
