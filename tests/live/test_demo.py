@@ -75,7 +75,7 @@ def test_the_document_says_what_was_predicted_and_seen(document: Any) -> None:
     assert (predicted["first"], predicted["then"]) == (first, then)
     assert (observed["first"], observed["then"]) == (first, then)
     assert (document["agrees"], document["arrived"]) == (True, True)
-    assert [finding["id"] for finding in document["check"]["findings"]] == ["M01", "M05"]
+    assert [finding["id"] for finding in document["check"]["findings"]] == ["M01", "M05", "M20", "M21"]
     assert document["registers"]["SCTLR_EL2"]["value"] == "0x30e5183f"
     assert document["walk"]["levels"][3]["descriptor"] == "0xc80001b3080713"
     assert document["repair"]["applied"] is True

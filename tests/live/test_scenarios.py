@@ -10,13 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from kexecdbg.lab.scenario import SOUND
-from kexecdbg.lab.scenarios import all_scenarios, relocation_2019
+from kexecdbg.lab.scenarios import all_scenarios
 from kexecdbg.session.scenario import GdbPool, run_scenario
 from tests.live.machines import SECONDS
 
 SCENARIOS = all_scenarios()
-TESTED_MORE_CLOSELY = {scenario.id for scenario in relocation_2019.SCENARIOS}
-"""By test_relocation_cases.py."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +23,7 @@ def pool() -> Iterator[GdbPool]:
         yield gdbs
 
 
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in TESTED_MORE_CLOSELY])
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario(name: str, pool: GdbPool) -> None:
     scenario = SCENARIOS[name]
     result = run_scenario(scenario, pool)
