@@ -26,7 +26,6 @@ from kexecdbg.qemu.guest_memory import guest_memory
 
 from . import cpus
 
-
 _STEP_ATTEMPTS = 3
 """A step on a busy host was seen to end where it began, before the instruction (QEMU 7.2, -cpu max)."""
 
@@ -178,6 +177,8 @@ class GdbDebugger:
                     breakpoint.thread = thread.global_num
             with _inside_command(), _interrupted_after(seconds):
                 gdb.execute("continue", to_string=True)
+        except gdb.error as error:
+            raise TargetError(f"the machine could not be run on: {error}") from error
         finally:
             for breakpoint in breakpoints:
                 if breakpoint.is_valid():
