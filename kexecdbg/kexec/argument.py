@@ -47,6 +47,8 @@ class ArgumentLayout:
         addressing: how the relocation code addresses the pages of the list.
         size: bytes that the relocation code may read.
         source: where the layout is from.
+        segments: byte offset of the image's segments (``kimage.segment``); ``None`` when the structure has none, or
+            nobody knows where.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ArgumentLayout:
     addressing: Addressing
     size: int
     source: str
+    segments: int | None = None
 
     def field_at(self, offset: int) -> str | None:
         """The field that the byte at ``offset`` belongs to, or ``None`` where the layout names none."""

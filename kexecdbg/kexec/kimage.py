@@ -7,6 +7,7 @@ Linux include/linux/kexec.h (struct kimage), arch/arm64/include/asm/kexec.h (str
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
@@ -14,11 +15,44 @@ from kexecdbg.kexec.argument import Addressing, ArgumentLayout, RelocationArgume
 
 SEGMENT_MAX = 16
 """KEXEC_SEGMENT_MAX, include/uapi/linux/kexec.h."""
-_SEGMENTS = 64
 _SEGMENT = struct.Struct("<4Q")
 
-KIMAGE_5_16 = ArgumentLayout(
-    "struct kimage, 5.16 to 6.1",
+_ROLES = {
+    Role.HEAD: "head",
+    Role.ENTRY: "start",
+    Role.DEVICE_TREE: "arch.dtb_mem",
+    Role.EL2_VECTORS: "arch.el2_vectors",
+    Role.TTBR0: "arch.ttbr0",
+    Role.TTBR1: "arch.ttbr1",
+    Role.T0SZ: "arch.t0sz",
+}
+FIELDS = (
+    "head", "entry", "last_entry", "start", "control_code_page", "nr_segments",
+    "arch.dtb_mem", "arch.kern_reloc", "arch.el2_vectors", "arch.ttbr0", "arch.ttbr1", "arch.zero_page",
+    "arch.phys_offset", "arch.t0sz",
+)  # fmt: skip
+"""What has to be found in debug information; fields of the structure that nobody needs may be missing."""
+
+
+def kimage_layout(
+    name: str, offsets: Mapping[str, int], source: str, *, size: int, segments: int | None
+) -> ArgumentLayout:
+    """A layout of ``struct kimage``.
+
+    Args:
+        name: what users read after ``struct kimage``.
+        offsets: byte offset by field; fields of ``kimage->arch`` begin with ``arch.``. Those that are missing have no
+            role in the layout.
+        source: where the offsets are from.
+        size: bytes of the structure that are read.
+        segments: byte offset of ``segment``.
+    """
+    roles = {role: field for role, field in _ROLES.items() if field in offsets}
+    return ArgumentLayout(f"struct kimage, {name}", dict(offsets), roles, Addressing.LINEAR_MAP, size, source, segments)
+
+
+KIMAGE_5_16 = kimage_layout(
+    "5.16 to 6.1",
     {
         "head": 0,
         "entry": 8,
@@ -38,19 +72,10 @@ KIMAGE_5_16 = ArgumentLayout(
         "arch.phys_offset": 696,
         "arch.t0sz": 704,
     },
-    {
-        Role.HEAD: "head",
-        Role.ENTRY: "start",
-        Role.DEVICE_TREE: "arch.dtb_mem",
-        Role.EL2_VECTORS: "arch.el2_vectors",
-        Role.TTBR0: "arch.ttbr0",
-        Role.TTBR1: "arch.ttbr1",
-        Role.T0SZ: "arch.t0sz",
-    },
-    Addressing.LINEAR_MAP,
-    712,
     "Linux 6.1 include/linux/kexec.h and arch/arm64/include/asm/kexec.h with KEXEC_SEGMENT_MAX 16; the offsets agree "
     "with asm-offsets.h of such a build. Other configurations and newer kernels differ.",
+    size=712,
+    segments=64,
 )
 """The layout of a plain build; take offsets from debug information where there is any."""
 
@@ -80,9 +105,13 @@ class Segment:
 def read_segments(memory: PhysicalMemory, kimage: RelocationArgument) -> tuple[Segment, ...]:
     """The segments of a ``struct kimage``; at most SEGMENT_MAX, whatever nr_segments says.
 
+    ``kimage.layout.segments`` has to be known.
+
     Raises:
         MemoryUnreadableError: some of them cannot be read.
     """
+    offset = kimage.layout.segments
+    assert offset is not None
     count = min(kimage.values["nr_segments"], SEGMENT_MAX)
-    data = memory.read(kimage.address + _SEGMENTS, count * _SEGMENT.size)
+    data = memory.read(kimage.address + offset, count * _SEGMENT.size)
     return tuple(Segment(*fields) for fields in _SEGMENT.iter_unpack(data))

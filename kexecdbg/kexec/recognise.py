@@ -5,7 +5,7 @@ A layout fits when every field that is understood could be what it says. Two lay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
@@ -36,11 +36,11 @@ class Recognition:
     refusals: Mapping[str, str] = field(hash=False)
 
 
-def recognise(memory: PhysicalMemory, address: int) -> Recognition:
-    """The argument block at the physical ``address``, if exactly one layout fits what is there."""
+def recognise(memory: PhysicalMemory, address: int, layouts: Sequence[ArgumentLayout] = LAYOUTS) -> Recognition:
+    """The argument block at the physical ``address``, if exactly one of ``layouts`` fits what is there."""
     fitting: list[RelocationArgument] = []
     refusals: dict[str, str] = {}
-    for layout in LAYOUTS:
+    for layout in layouts:
         try:
             argument = read_argument(memory, address, layout)
             refusal = _refusal(memory, argument)
@@ -116,36 +116,37 @@ _CONTIGUOUS: dict[str, Test] = {
     "dst_addr": _is_kernel_address,
     "copy_len": _is_length,
 }
-_TESTS: dict[ArgumentLayout, dict[str, Test]] = {
+_KERN_RELOC_ARGS: dict[ArgumentLayout, dict[str, Test]] = {
     RFC_V2: {**_KERN_RELOC_ARG, "trans_table": _is_page},
     PATCH_V1: {**_KERN_RELOC_ARG, **_CONTIGUOUS},
     PATCH_V9: {**_KERN_RELOC_ARG, **_CONTIGUOUS, "trans_t0sz": _is_size_field},
-    KIMAGE_5_16: {
-        "head": _is_head,
-        "entry": _is_kernel_address,
-        "last_entry": _is_kernel_address,
-        "start": _is_code,
-        "control_code_page": _is_kernel_address,
-        "nr_segments": _is_segment_count,
-        "arch.dtb_mem": _is_memory_or_zero,
-        "arch.kern_reloc": _is_page,
-        "arch.el2_vectors": _is_vectors_or_zero,
-        "arch.ttbr0": _is_page,
-        "arch.ttbr1": _is_page,
-        "arch.zero_page": _is_page,
-        "arch.t0sz": _is_size_field,
-    },
 }
+_KIMAGE: dict[str, Test] = {
+    "head": _is_head,
+    "entry": _is_kernel_address,
+    "last_entry": _is_kernel_address,
+    "start": _is_code,
+    "control_code_page": _is_kernel_address,
+    "nr_segments": _is_segment_count,
+    "arch.dtb_mem": _is_memory_or_zero,
+    "arch.kern_reloc": _is_page,
+    "arch.el2_vectors": _is_vectors_or_zero,
+    "arch.ttbr0": _is_page,
+    "arch.ttbr1": _is_page,
+    "arch.zero_page": _is_page,
+    "arch.t0sz": _is_size_field,
+}
+"""Of a layout that was found in code or debug information, the fields that it has."""
 
 
 def _refusal(memory: PhysicalMemory, argument: RelocationArgument) -> str | None:
     """Why ``argument`` cannot be what its layout says, or ``None``."""
-    for name, test in _TESTS[argument.layout].items():
-        if not test(memory, argument.values[name]):
+    for name, test in _KERN_RELOC_ARGS.get(argument.layout, _KIMAGE).items():
+        if name in argument.values and not test(memory, argument.values[name]):
             return f"{name} would be {argument.values[name]:#x}"
     if argument.layout is RFC_V2 and _is_used(memory, argument.end, PATCH_V9.size - RFC_V2.size):
         return f"there is more behind it, at {argument.end:#x}"
-    if argument.layout is KIMAGE_5_16:
+    if argument.layout.segments is not None:
         for number, segment in enumerate(read_segments(memory, argument)):
             if segment.start % PAGE_SIZE or segment.memory_size % PAGE_SIZE or not segment.memory_size:
                 return f"segment[{number}] would be {segment.start:#x}, {segment.memory_size:#x} bytes"
