@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,16 @@ if TYPE_CHECKING:
 _INTERVAL_SECONDS = 0.05
 
 
-def run_to_console_line(target: GdbDebugger, seconds: float | None) -> str:
-    """Run until the first whole line is printed, and return it. QEMU's log is off afterwards.
+@dataclass(frozen=True)
+class ConsoleLine:
+    """A line that the guest printed, and whether the machine is still there."""
+
+    line: str
+    machine_runs: bool
+
+
+def run_to_console_line(target: GdbDebugger, seconds: float | None) -> ConsoleLine:
+    """Run until the first whole line is printed. QEMU's log is off afterwards.
 
     Raises:
         TargetError: nothing was printed within ``seconds``, or QEMU cannot trace its PL011.
@@ -50,7 +59,7 @@ def run_to_console_line(target: GdbDebugger, seconds: float | None) -> str:
                 monitor(command)
         if line is None:
             raise TargetError("the new kernel printed nothing" + ("" if alive else " before the machine ended"))
-        return line
+        return ConsoleLine(line, alive)
 
 
 def _watch(log: Path, printed: threading.Event, ended: threading.Event) -> None:

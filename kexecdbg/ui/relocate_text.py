@@ -26,8 +26,8 @@ def progress_line(copied: int, pages: int, seconds: float, page_size: int) -> st
     return line[: WIDTH - 1]
 
 
-def relocation_text(report: Report, style: Style, icount_shift: int | None = None) -> str:
-    """What kexec-relocate prints."""
+def relocation_text(report: Report, style: Style, icount_shift: int | None = None, console: str | None = None) -> str:
+    """What kexec-relocate prints; ``console`` is the first line that the new kernel printed."""
     lines = [hanging(*_headline(report, style), style=None)]
     lines += [hanging("list", f"the page list {defect.kind.value} ({defect.count})", _COLUMN, style)
               for defect in report.audit.defects]  # fmt: skip
@@ -41,12 +41,9 @@ def relocation_text(report: Report, style: Style, icount_shift: int | None = Non
     if report.wrong_turn is not None:
         lines += ["", report.wrong_turn.text, why_text(report.wrong_turn.diagnosis, None, style)]
         return "\n".join(lines)
+    if console is not None:
+        return "\n".join([*lines, hanging("console", console, _COLUMN, style)])
     return "\n".join([*lines, *_next(report)])
-
-
-def console_text(line: str, style: Style) -> str:
-    """The first line that the new kernel printed."""
-    return hanging("console", line, _COLUMN, style)
 
 
 def _headline(report: Report, style: Style) -> tuple[str, str, int]:

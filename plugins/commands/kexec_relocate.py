@@ -70,7 +70,7 @@ class KexecRelocate(Command):
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         from kexecdbg.checks.relocating.run import Outcome
         from kexecdbg.ui.relocate_json import relocation_json
-        from kexecdbg.ui.relocate_text import console_text, relocation_text
+        from kexecdbg.ui.relocate_text import relocation_text
 
         if arguments.pages is not None and arguments.pages < 1:
             raise UsageError(f"--pages {arguments.pages}: give a number of pages, 1 or more")
@@ -86,14 +86,16 @@ class KexecRelocate(Command):
         )
         if run.blocking is not None:
             last_check.remember(run.blocking)
-        document = relocation_json(report, arguments.icount)
-        text = relocation_text(report, style, arguments.icount)
-        if not arguments.follow or report.outcome is not Outcome.ARRIVED:
-            return document, text
-        from ..console_watch import run_to_console_line
+        console = None
+        if arguments.follow and report.outcome is Outcome.ARRIVED:
+            from ..console_watch import run_to_console_line
 
-        line = run_to_console_line(target, arguments.timeout)
-        return document | {"console": line}, f"{text}\n{console_text(line, style)}"
+            console = run_to_console_line(target, arguments.timeout)
+            if console.machine_runs:
+                report = run.at_console()
+        line = console.line if console else None
+        text = relocation_text(report, style, arguments.icount, line)
+        return relocation_json(report, arguments.icount) | {"console": line}, text
 
     def _current(self, target: GdbDebugger, arguments: argparse.Namespace) -> RelocationRun:
         """The relocation that is under way, or a new one from the relocation code's first instruction."""

@@ -39,11 +39,14 @@ _LOWER_LEVEL_EXCEPTIONS = (0x400, 0x580)
 """Synchronous ones and SError; IRQ and FIQ are masked (Arm ARM D1.3.1, the offsets from VBAR_ELx)."""
 
 _START = "start"
+_ARRIVED = "arrived"
+_CONSOLE = "console"
 _SPANS = (
     ("shutdown", REBOOT, LandmarkKind.CODE.name),
     ("relocation", LandmarkKind.CODE.name, LandmarkKind.ENTRY.name),
     ("copy", _START, LandmarkKind.LOOP_END.name),
     ("purgatory", LandmarkKind.ENTRY.name, LandmarkKind.KERNEL.name),
+    ("start-up", _ARRIVED, _CONSOLE),
 )
 
 Watch = Callable[[], AbstractContextManager[None]]
@@ -289,6 +292,11 @@ class RelocationRun:
             break
         return self.report()
 
+    def at_console(self) -> Report:
+        """What is known now that the new kernel has printed its first line, the machine stopped there."""
+        self._moments.append(Moment(_CONSOLE, read_counter(self._control)))
+        return self.report()
+
     def report(self) -> Report:
         """What is known now."""
         return Report(
@@ -427,6 +435,7 @@ class RelocationRun:
                 return
         device_tree = self._relocation.argument.get(Role.DEVICE_TREE) if kind is LandmarkKind.ENTRY else None
         self._boot = boot_checks(self._control.state(), self._control.memory, device_tree, self._expected_el())
+        self._moments.append(Moment(_ARRIVED, self._moments[-1].ticks))
         self._outcome = Outcome.ARRIVED
 
     def _expected_el(self) -> int:
