@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kexecdbg.arm64.bits import bit, bits, signed
 from kexecdbg.arm64.evaluation.loads_and_stores import load_store
 from kexecdbg.arm64.faults import Access
-from kexecdbg.arm64.instructions import Flow, Instruction
+from kexecdbg.arm64.instructions import Instruction
 
 _MAX_ADDRESS = (1 << 64) - 1
 
@@ -33,8 +33,6 @@ def references(instruction: Instruction) -> Iterator[Reference]:
     """The PC-relative references of ``instruction``, the next instruction among them where it is run into."""
     for successor in instruction.successors():
         yield Reference(instruction, successor & _MAX_ADDRESS, Access.FETCH)
-    if instruction.flow is Flow.CALL and instruction.target is not None:
-        yield Reference(instruction, instruction.target, Access.FETCH)
     word, address = instruction.word, instruction.address
     if word & 0x1F00_0000 == 0x1000_0000:  # ADR and ADRP (Arm ARM C6.2)
         distance = signed(bits(word, 23, 5) << 2 | bits(word, 30, 29), 21)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kexecdbg.checks.finding import Finding, Severity
@@ -41,12 +42,16 @@ class Verdict:
 def judge(situation: Situation) -> Verdict:
     """Apply every rule of the catalogue to ``situation`` and predict what happens."""
     prediction = predict(situation)
-    findings = [finding for rule in all_rules() for finding in rule.check(situation)]
-    findings.sort(key=lambda finding: (_ORDER[finding.severity], finding.is_consequence, finding.id))
+    findings = by_severity(finding for rule in all_rules() for finding in rule.check(situation))
     if prediction.outcome is Outcome.UNKNOWN:
         judgement = Judgement.UNKNOWN
     elif prediction.first is not None or any(finding.severity is Severity.FATAL for finding in findings):
         judgement = Judgement.FAULTS
     else:
         judgement = Judgement.SOUND
-    return Verdict(situation, judgement, tuple(findings), prediction)
+    return Verdict(situation, judgement, findings, prediction)
+
+
+def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """``findings`` with the worst first, and among equals those that follow from others last."""
+    return tuple(sorted(findings, key=lambda finding: (_ORDER[finding.severity], finding.is_consequence, finding.id)))

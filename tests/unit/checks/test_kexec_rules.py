@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kexecdbg.checks.finding import DescriptorRepair, Severity
+from kexecdbg.checks.relocation_audit import audit_relocation
 from kexecdbg.checks.situation import OverlayMemory, Situation
 from kexecdbg.checks.verdict import Judgement, judge
 from kexecdbg.kexec.kimage import KIMAGE_5_16
@@ -97,6 +98,17 @@ def test_code_without_an_argument_is_none_of_the_business() -> None:
     assert len(pointers) > 5
     assert situation.relocation is None
     assert kexec_findings(situation) == []
+
+
+def test_the_audit_finds_the_same_from_the_start_and_without_a_switch() -> None:
+    case = replace(SOUND, places=Places(argument=NEW_KERNEL))
+    start = CpuState({**RESET, "PC": guest_of(case).program.entry})
+    audit = audit_relocation(start, memory_of(case))
+    assert audit.relocation is not None
+    assert [finding.id for finding in audit.findings] == ["K01"]
+    situation = Mainline(late_load=True, kimage_at=mainline.NEW_KERNEL).situation()
+    audit = audit_relocation(situation.before, situation.memory)
+    assert [finding.id for finding in audit.findings] == ["K01"]
 
 
 def test_an_assumed_argument_counts() -> None:
