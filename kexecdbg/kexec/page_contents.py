@@ -154,8 +154,10 @@ class PageContents:
 def _read_pages(memory: PhysicalMemory, addresses: Words, page_size: int) -> Contents:
     """The pages at ``addresses``, one row each; those that follow one another in memory are read together."""
     contents = np.empty((len(addresses), page_size), np.uint8)
+    if not len(addresses):
+        return contents
     follows = addresses[1:] == addresses[:-1] + np.uint64(page_size)
-    starts = np.concatenate([[0], np.flatnonzero(~follows) + 1]) if len(addresses) else np.empty(0, np.int64)
+    starts = np.concatenate([[0], np.flatnonzero(~follows) + 1])
     for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(addresses)], strict=True):
         for row in range(start, end, _READ_PAGES):
             count = min(_READ_PAGES, end - row)
