@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from kexecdbg.errors import TargetError
+from kexecdbg.errors import MemoryUnreadableError, TargetError
 from kexecdbg.machine.device_registers import check_is_register
 from kexecdbg.machine.memory_map import MemoryMap
 
@@ -43,7 +43,7 @@ class StubMemory:
                 self._mode = self._physical_mode
 
     def read(self, address: int, size: int) -> bytes:
-        """Exactly ``size`` bytes; MemoryUnreadableError for a hole or a device."""
+        """Exactly ``size`` bytes; MemoryUnreadableError for a hole, a device, or what the stub cannot read."""
         self.memory_map.check_readable(address, size)
         data = bytearray()
         with self._mode():
@@ -60,6 +60,8 @@ class StubMemory:
 
     def _read_packet(self, address: int, size: int) -> bytes:
         reply = self._stub.packet(f"m{address:x},{size:x}")
+        if reply.startswith("E"):
+            raise MemoryUnreadableError(address, size, f"the gdbstub cannot read it (it answers {reply})")
         if len(reply) != 2 * size:
             raise TargetError(f"the gdbstub answered {reply!r} to a read of physical {address:#x}")
         return bytes.fromhex(reply)
