@@ -10,6 +10,7 @@ Line format: QEMU softmmu/memory.c, mtree_print_flatview() (the same in 7.2 and 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from kexecdbg.errors import TargetError
 from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind
@@ -18,6 +19,7 @@ _LINE = re.compile(
     r"^\s+([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ([a-z/-]+)\): (.*?)(?: @([0-9a-f]{16}))?(?: KVM)?\s*$"
 )
 _KINDS = {"ram": RegionKind.RAM, "rom": RegionKind.ROM, "romd": RegionKind.ROM, "nv-ram": RegionKind.RAM}
+_WORDS = {RegionKind.RAM: "ram", RegionKind.ROM: "rom", RegionKind.DEVICE: "i/o"}
 _ADDRESS_SPACE = 'AS "memory", root: system'
 
 
@@ -43,3 +45,14 @@ def _region(match: re.Match[str]) -> Region:
         name=name,
         backing_offset=int(offset, 16) if offset else 0,
     )
+
+
+def flat_memory_tree_text(regions: Iterable[Region]) -> str:
+    """``regions`` as ``info mtree -f`` prints them; :func:`parse_flat_memory_tree` reads the same from it."""
+    lines = ["FlatView #0", f" {_ADDRESS_SPACE}", " Root memory region: system", *map(_line, regions)]
+    return "\n".join(lines) + "\n\n"
+
+
+def _line(region: Region) -> str:
+    offset = f" @{region.backing_offset:016x}" if region.backing_offset else ""
+    return f"  {region.start:016x}-{region.end - 1:016x} (prio 0, {_WORDS[region.kind]}): {region.name}{offset}"
