@@ -1,0 +1,1 @@
+"""A recorded run as GDB sees a machine: stepped and run forwards and backwards."""

@@ -1,0 +1,180 @@
+"""A place in a trace that is moved as a debugger moves a machine, forwards and backwards."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from kexecdbg.arm64.bits import mask
+from kexecdbg.arm64.evaluation import TranslatedMemory
+from kexecdbg.arm64.faults import Access
+from kexecdbg.errors import MemoryUnreadableError, TraceError
+from kexecdbg.machine.state import CpuState
+from kexecdbg.trace.reader import Trace
+from kexecdbg.trace.replay.faults import first_fault
+from kexecdbg.trace.replay.watchpoints import Span, Watchpoint, touching_steps
+from kexecdbg.trace.search import StepFilter, find_steps
+from kexecdbg.trace.step_block import PAGE_SIZE
+
+
+class StopReason(enum.Enum):
+    """Why a move ended."""
+
+    MOVED = "one step was made, or a breakpoint was reached"
+    WATCHPOINT = "watched memory is touched"
+    BEGIN = "the trace begins here"
+    END = "the trace ends here"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The end of a move; ``watchpoint`` is the one that ended it."""
+
+    reason: StopReason
+    watchpoint: Watchpoint | None = None
+
+
+class Cursor:
+    """A state of a trace, and the breakpoints and watchpoints that moves from it stop at.
+
+    A watchpoint stops the move on the near side of the step that touches the memory: GDB takes AArch64's watchpoints
+    for such that trigger before the access, and makes that step by itself (gdbarch's have_nonsteppable_watchpoint).
+
+    Attributes:
+        trace: the trace.
+        number: the state, 0 to ``trace.steps``.
+        state: its registers.
+        breakpoints: virtual addresses of instructions.
+        watchpoints: watched memory.
+    """
+
+    def __init__(self, trace: Trace, number: int = 0) -> None:
+        self.trace = trace
+        self.breakpoints: set[int] = set()
+        self.watchpoints: set[Watchpoint] = set()
+        self.go(number)
+
+    def go(self, number: int) -> None:
+        """Go to state ``number``.
+
+        Raises:
+            TraceError: there is no such state; the cursor stays where it is.
+        """
+        self.state: CpuState = self.trace.state(number)
+        self.number = number
+        self._memory = self.trace.memory(number)
+        self._translated = TranslatedMemory(self._memory)
+
+    # What is there
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """See :meth:`kexecdbg.trace.reader.RecordedMemory.read`."""
+        return self._memory.read(address, size)
+
+    def read_virtual(self, address: int, size: int) -> bytes:
+        """Exactly ``size`` bytes from virtual ``address``, as a load at the present exception level finds them.
+
+        Raises:
+            MemoryUnreadableError: it does not translate, or was not recorded.
+        """
+        data = bytearray()
+        while len(data) < size:
+            va = (address + len(data)) & mask(64)
+            length = min(PAGE_SIZE - va % PAGE_SIZE, size - len(data))
+            pa = self.physical(va)
+            if pa is None:
+                raise MemoryUnreadableError(address, size, f"virtual {va:#x} does not translate (state {self.number})")
+            data += self._memory.read(pa, length)
+        return bytes(data)
+
+    def physical(self, va: int) -> int | None:
+        """Where a load from ``va`` goes; ``None`` where it faults or cannot be told."""
+        try:
+            return self._translated.locate(self.state, va, Access.READ).pa
+        except MemoryUnreadableError:
+            return None
+
+    # Moves
+
+    def step(self) -> Stop:
+        """Go one step forwards."""
+        return self._one_step(1)
+
+    def step_back(self) -> Stop:
+        """Go one step backwards."""
+        return self._one_step(-1)
+
+    def run(self) -> Stop:
+        """Go forwards to the next breakpoint or watchpoint, or to the end."""
+        return self._run(Span(self.number, self.trace.steps))
+
+    def run_back(self) -> Stop:
+        """Go backwards to the last breakpoint or watchpoint, or to the beginning."""
+        return self._run(Span(0, self.number, backwards=True))
+
+    def _one_step(self, direction: int) -> Stop:
+        step = self.number if direction > 0 else self.number - 1
+        if not 0 <= step < self.trace.steps:
+            return Stop(StopReason.END if direction > 0 else StopReason.BEGIN)
+        touched = self._touched(Span(step, step + 1))
+        if touched is not None:
+            return Stop(StopReason.WATCHPOINT, touched[1])
+        self.go(self.number + direction)
+        return Stop(StopReason.MOVED)
+
+    def _run(self, span: Span) -> Stop:
+        reached = self._next_breakpoint(span)
+        touched = self._touched(span)
+        if touched is not None:
+            step, watchpoint = touched
+            before_access = step + 1 if span.backwards else step
+            if reached is None or (reached < before_access if span.backwards else before_access < reached):
+                self.go(before_access)
+                return Stop(StopReason.WATCHPOINT, watchpoint)
+        if reached is not None:
+            self.go(reached)
+            return Stop(StopReason.MOVED)
+        self.go(0 if span.backwards else self.trace.steps)
+        return Stop(StopReason.BEGIN if span.backwards else StopReason.END)
+
+    def _next_breakpoint(self, span: Span) -> int | None:
+        """The next state of ``span``, the present one left out, that is at a breakpoint."""
+        if not self.breakpoints:
+            return None
+        first, last = (span.first, span.last) if span.backwards else (span.first + 1, span.last)
+        wanted = StepFilter(pcs=self.breakpoints)
+        found = next(find_steps(self.trace, wanted, first, last, span.backwards), None)
+        if found is None and not span.backwards and self.number < span.last:
+            # No step starts from the last state.
+            return span.last if self.trace.state(span.last).get("PC") in self.breakpoints else None
+        return found
+
+    def _touched(self, span: Span) -> tuple[int, Watchpoint] | None:
+        """The next step of ``span`` that touches watched memory."""
+        found: list[tuple[int, Watchpoint]] = []
+        for watchpoint in self.watchpoints:
+            pa = self.physical(watchpoint.start)
+            step = next(touching_steps(self.trace, watchpoint, pa, span), None)
+            if step is not None:
+                found.append((step, watchpoint))
+        if not found:
+            return None
+        return (max if span.backwards else min)(found, key=lambda each: each[0])
+
+
+def state_named(trace: Trace, place: str) -> int:
+    """The number of the state that ``place`` names: a number, ``begin``, ``end`` or ``first-fault``.
+
+    Raises:
+        TraceError: there is no such state.
+    """
+    if place == "first-fault":
+        number = first_fault(trace)
+        if number is None:
+            raise TraceError(f"{trace.path.name}: no fault was recorded")
+        return number
+    named = {"begin": 0, "end": trace.steps}
+    number = int(place) if place.isascii() and place.isdigit() else named.get(place)
+    if number is None or number > trace.steps:
+        raise TraceError(f"{place}: no state of this trace; give 0 to {trace.steps}, begin, end or first-fault")
+    return number

@@ -1,0 +1,270 @@
+"""Answers GDB's packets from a trace (GDB manual, "GDB Remote Serial Protocol", and QEMU's gdbstub.c)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from kexecdbg.errors import KexecdbgError, MemoryUnreadableError
+from kexecdbg.machine.gdb_remote.description import DescribedRegister, TargetDescription
+from kexecdbg.trace.replay.cursor import Cursor, Stop, StopReason
+from kexecdbg.trace.replay.monitor import monitor
+from kexecdbg.trace.replay.watchpoints import WatchKind, Watchpoint
+
+MOST_BYTES = 0x8000
+"""Of memory in one packet; a longer read is answered with fewer bytes, as the protocol allows."""
+_ADDRESSES = 1 << 64
+_MONITOR_CHUNK = 0x1000
+_READ_ONLY = b"E.a trace is read only"
+_MALFORMED = b"E.the packet cannot be understood"
+_UNREADABLE = b"E14"
+"""What QEMU answers, EFAULT. GDB 13 takes no text for an error of an ``m`` packet."""
+_THREAD = b"thread:01;"
+_SUPPORTED = b"PacketSize=10000;qXfer:features:read+;vContSupported+;QStartNoAckMode+;ReverseStep+;ReverseContinue+"
+_WATCHES = {"2": WatchKind.WRITE, "3": WatchKind.READ, "4": WatchKind.ACCESS}
+_TRANSFER = re.compile(r"qXfer:features:read:([^:]*):([0-9a-fA-F]{1,8}),([0-9a-fA-F]{1,8})\Z")
+_RANGE = re.compile(r"([0-9a-fA-F]{1,16}),([0-9a-fA-F]{1,16})\Z")
+_INSERT = re.compile(r"[Zz]([0-9]),([0-9a-fA-F]{1,16}),([0-9a-fA-F]{1,8})(;.*)?\Z")
+_REGISTER = re.compile(r"[0-9a-fA-F]{1,8}\Z")
+_HEXADECIMAL = re.compile(r"([0-9a-fA-F]{2})*\Z")
+
+
+class _MalformedPacketError(Exception):
+    """The packet is not what the protocol says it looks like."""
+
+
+class PacketAnswers:
+    """What a client has been told and may ask next; each client has its own, with its own place in the trace.
+
+    Attributes:
+        cursor: the client's place.
+        ended: the client has said that it leaves.
+        acknowledges: packets are acknowledged; until the client asks to leave it.
+    """
+
+    def __init__(self, cursor: Cursor, description: TargetDescription) -> None:
+        self.cursor = cursor
+        self.ended = False
+        self.acknowledges = True
+        self._description = description
+        self._registers = {register.number: register for register in description.registers}
+        self._physical = False
+
+    def answer(self, packet: bytes) -> tuple[bytes, ...]:
+        """The packets to send for ``packet``; an empty one when it is not known, none when nobody waits."""
+        text = packet.decode("latin-1")
+        handler = _handler_of(text)
+        if handler is None:
+            return (b"",)
+        try:
+            reply = handler(self, text)
+        except _MalformedPacketError:
+            return (_MALFORMED,)
+        except MemoryUnreadableError:
+            return (_UNREADABLE,)
+        except KexecdbgError as error:
+            return (b"E." + str(error).encode("ascii", "replace"),)
+        return (reply,) if isinstance(reply, bytes) else reply
+
+    # What there is
+
+    def _supported(self, text: str) -> bytes:
+        return _SUPPORTED
+
+    def _without_acknowledgement(self, text: str) -> bytes:
+        self.acknowledges = False
+        return b"OK"
+
+    def _ok(self, text: str) -> bytes:
+        return b"OK"
+
+    def _attached(self, text: str) -> bytes:
+        return b"1"
+
+    def _threads(self, text: str) -> bytes:
+        return b"m01"
+
+    def _no_more_threads(self, text: str) -> bytes:
+        return b"l"
+
+    def _current_thread(self, text: str) -> bytes:
+        return b"QC01"
+
+    def _thread_description(self, text: str) -> bytes:
+        # As QEMU words it (gdbstub.c, handle_query_thread_extra()): plugins/cpus.py reads it.
+        return b"CPU#0 [running]".hex().encode()
+
+    def _transfer(self, text: str) -> bytes:
+        name, offset, length = _matched(_TRANSFER, text)
+        file = self._description.files.get(name)
+        if file is None:
+            return b"E00"
+        data = file.encode()
+        start, end = int(offset, 16), int(offset, 16) + int(length, 16)
+        return (b"l" if end >= len(data) else b"m") + data[start:end]
+
+    # Registers
+
+    def _core_registers(self, text: str) -> bytes:
+        return b"".join(self._value(register) for register in self._description.registers if register.is_core)
+
+    def _register(self, text: str) -> bytes:
+        if not _REGISTER.match(text[1:]):
+            raise _MalformedPacketError
+        register = self._registers.get(int(text[1:], 16))
+        return self._value(register) if register is not None else b"E14"
+
+    def _value(self, register: DescribedRegister) -> bytes:
+        value = self.cursor.state.get(register.canonical) if register.canonical is not None else None
+        if value is None or value >> 8 * register.size:
+            return b"xx" * register.size
+        return value.to_bytes(register.size, "little").hex().encode()
+
+    # Memory
+
+    def _memory(self, text: str) -> bytes:
+        start, length = _matched(_RANGE, text[1:])
+        address, size = int(start, 16), min(int(length, 16), MOST_BYTES)
+        if address + size > _ADDRESSES:
+            raise _MalformedPacketError
+        read = self.cursor.read_physical if self._physical else self.cursor.read_virtual
+        return read(address, size).hex().encode()
+
+    def _ask_physical(self, text: str) -> bytes:
+        return b"%d" % self._physical
+
+    def _set_physical(self, text: str) -> bytes:
+        self._physical = text.endswith(":1")
+        return b"OK"
+
+    def _refuse_write(self, text: str) -> bytes:
+        return _READ_ONLY
+
+    # Breakpoints and watchpoints
+
+    def _insert(self, text: str) -> bytes:
+        kind, start, length, _ = _matched(_INSERT, text)
+        address, size = int(start, 16), int(length, 16)
+        if kind in ("0", "1"):
+            if text[0] == "Z":
+                self.cursor.breakpoints.add(address)
+            else:
+                self.cursor.breakpoints.discard(address)
+            return b"OK"
+        if kind not in _WATCHES:
+            return b""
+        if not 0 < size <= MOST_BYTES or address + size > _ADDRESSES:
+            raise _MalformedPacketError
+        watchpoint = Watchpoint(_WATCHES[kind], address, address + size)
+        if text[0] == "Z":
+            self.cursor.watchpoints.add(watchpoint)
+        else:
+            self.cursor.watchpoints.discard(watchpoint)
+        return b"OK"
+
+    # Running
+
+    def _why_stopped(self, text: str) -> bytes:
+        return b"T05" + _THREAD
+
+    def _actions(self, text: str) -> bytes:
+        return b"vCont;c;C;s;S"
+
+    def _resume(self, text: str) -> bytes:
+        # There is one thread: the first action is its, whatever thread it names (GDB sends the stepped one first).
+        action = text.removeprefix("vCont;")[:1]
+        if action not in ("c", "C", "s", "S"):
+            raise _MalformedPacketError
+        return _stop_reply(self.cursor.step() if action in ("s", "S") else self.cursor.run())
+
+    def _step(self, text: str) -> bytes:
+        return _stop_reply(self.cursor.step())
+
+    def _continue(self, text: str) -> bytes:
+        return _stop_reply(self.cursor.run())
+
+    def _step_back(self, text: str) -> bytes:
+        return _stop_reply(self.cursor.step_back())
+
+    def _run_back(self, text: str) -> bytes:
+        return _stop_reply(self.cursor.run_back())
+
+    # The end, and the monitor
+
+    def _detach(self, text: str) -> bytes:
+        self.ended = True
+        return b"OK"
+
+    def _kill(self, text: str) -> tuple[bytes, ...]:
+        # GDB waits for no answer to k. The trace stays; only this client is gone.
+        self.ended = True
+        return ()
+
+    def _monitor(self, text: str) -> tuple[bytes, ...]:
+        command = text.removeprefix("qRcmd,")
+        if not _HEXADECIMAL.match(command):
+            raise _MalformedPacketError
+        output = monitor(self.cursor, bytes.fromhex(command).decode("utf-8", "replace")).encode()
+        pieces = (output[start : start + _MONITOR_CHUNK] for start in range(0, len(output), _MONITOR_CHUNK))
+        return (*(b"O" + piece.hex().encode() for piece in pieces), b"OK")
+
+
+def _stop_reply(stop: Stop) -> bytes:
+    if stop.watchpoint is not None:
+        return b"T05%b:%x;" % (stop.watchpoint.kind.value.encode(), stop.watchpoint.start) + _THREAD
+    ends = {StopReason.BEGIN: b"replaylog:begin;", StopReason.END: b"replaylog:end;"}
+    return b"T05" + ends.get(stop.reason, b"") + _THREAD
+
+
+def _matched(pattern: re.Pattern[str], text: str) -> tuple[str, ...]:
+    match = pattern.match(text)
+    if match is None:
+        raise _MalformedPacketError
+    return match.groups()
+
+
+_Handler = Callable[[PacketAnswers, str], bytes | tuple[bytes, ...]]
+
+_WHOLE: Mapping[str, _Handler] = {
+    "?": PacketAnswers._why_stopped,
+    "g": PacketAnswers._core_registers,
+    "s": PacketAnswers._step,
+    "c": PacketAnswers._continue,
+    "bs": PacketAnswers._step_back,
+    "bc": PacketAnswers._run_back,
+    "vCont?": PacketAnswers._actions,
+    "qC": PacketAnswers._current_thread,
+    "qfThreadInfo": PacketAnswers._threads,
+    "qsThreadInfo": PacketAnswers._no_more_threads,
+    "qqemu.PhyMemMode": PacketAnswers._ask_physical,
+    "QStartNoAckMode": PacketAnswers._without_acknowledgement,
+    "k": PacketAnswers._kill,
+}
+_BEGINNINGS: Mapping[str, _Handler] = {
+    "qSupported": PacketAnswers._supported,
+    "qAttached": PacketAnswers._attached,
+    "qThreadExtraInfo,": PacketAnswers._thread_description,
+    "qXfer:features:read:": PacketAnswers._transfer,
+    "qRcmd,": PacketAnswers._monitor,
+    "Qqemu.PhyMemMode:": PacketAnswers._set_physical,
+    "vCont;": PacketAnswers._resume,
+    "vKill;": PacketAnswers._detach,
+    "D": PacketAnswers._detach,
+    "H": PacketAnswers._ok,
+    "T": PacketAnswers._ok,
+    "p": PacketAnswers._register,
+    "m": PacketAnswers._memory,
+    "Z": PacketAnswers._insert,
+    "z": PacketAnswers._insert,
+    "P": PacketAnswers._refuse_write,
+    "G": PacketAnswers._refuse_write,
+    "M": PacketAnswers._refuse_write,
+}
+"""X, a write in binary, is left out: GDB then uses M."""
+
+
+def _handler_of(text: str) -> _Handler | None:
+    whole = _WHOLE.get(text)
+    if whole is not None:
+        return whole
+    return next((handler for beginning, handler in _BEGINNINGS.items() if text.startswith(beginning)), None)

@@ -1,0 +1,46 @@
+"""The registers that a replay offers: those of the recorded gdbstub, or made from the names in the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from xml.sax.saxutils import quoteattr
+
+from kexecdbg.machine.gdb_remote.description import TargetDescription, read_description
+from kexecdbg.trace.header import TraceHeader
+
+_GENERAL = tuple(f"X{number}" for number in range(31))
+_CORE = (*_GENERAL, "SP", "PC", "PSTATE")
+_HEAD = '<?xml version="1.0"?>\n<!DOCTYPE target SYSTEM "gdb-target.dtd">\n<target><architecture>aarch64</architecture>'
+
+
+def description_of(header: TraceHeader) -> TargetDescription:
+    """What GDB is told of the registers; with the recorded stub's own text, names and numbers are the same as live.
+
+    Raises:
+        TargetError: the description in the trace is none of AArch64 registers.
+    """
+    return read_description(dict(header.target_description) or {"target.xml": _made_from(header.registers)})
+
+
+def _made_from(names: Iterable[str]) -> str:
+    """A description of the core registers that GDB requires (GDB manual, "AArch64 Features") and of all others."""
+    others = [name for name in names if name not in _CORE]
+    core = [f'<reg name="{name.lower()}" bitsize="64"/>' for name in _GENERAL]
+    core += [
+        '<reg name="sp" bitsize="64" type="data_ptr"/>',
+        '<reg name="pc" bitsize="64" type="code_ptr"/>',
+        '<reg name="cpsr" bitsize="32"/>',
+    ]
+    system = [f'<reg name={quoteattr(name)} bitsize="64" group="cp_regs"/>' for name in others]
+    return "\n".join(
+        [
+            _HEAD,
+            '<feature name="org.gnu.gdb.aarch64.core">',
+            *core,
+            "</feature>",
+            '<feature name="org.qemu.gdb.arm.sys.regs">',
+            *system,
+            "</feature>",
+            "</target>\n",
+        ]
+    )
