@@ -26,6 +26,7 @@ COMMANDS = {
     "why": "why a CPU at a gdbstub is stuck, after the fact",
     "walk": "walk the translation tables of a machine at a gdbstub",
     "regs": "control registers of a machine at a gdbstub, field by field",
+    "replay": "serve a recorded run to GDB: forwards and backwards, without QEMU",
     "lab": "list and run the built-in scenarios: predicted against observed",
     "linux": "boot a real kernel and have it kexec a second one",
     "doctor": "check that every part that is needed is there and works",

@@ -1,0 +1,64 @@
+"""``kexecdbg replay``: a trace as a machine that GDB connects to."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from kexecdbg.qemu.private_directory import PrivateDirectory
+from kexecdbg.trace.reader import Trace
+from kexecdbg.trace.replay.cursor import state_named
+from kexecdbg.trace.replay.server import ReplayServer, serve
+
+SUMMARY = "Serve a trace to GDB: step and continue forwards and backwards, with every kexecdbg command, without QEMU."
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The trace, where to listen, and where GDB starts."""
+    parser.add_argument("trace", type=Path, metavar="FILE", help="the trace (.kxt)")
+    parser.add_argument(
+        "--listen",
+        metavar="ADDRESS",
+        help="unix:PATH or HOST:PORT, port 0 for a free one (default: a private unix socket)",
+    )
+    parser.add_argument(
+        "--listen-anywhere", action="store_true", help="allow a HOST that other machines can reach; anybody can connect"
+    )
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--goto", metavar="STATE", default="begin", help="start at this state: a number, begin or end")
+    start.add_argument(
+        "--first-fault",
+        dest="goto",
+        action="store_const",
+        const="first-fault",
+        help="start right after the first fault, its syndrome still in ESR, FAR and ELR",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C; exit status 0."""
+    with Trace.open(arguments.trace) as trace:
+        for warning in trace.warnings:
+            print(f"kexecdbg: {warning}", file=sys.stderr)
+        server = ReplayServer(trace, state_named(trace, arguments.goto))
+        if arguments.listen is not None:
+            asyncio.run(_serve(server, arguments.listen, arguments.listen_anywhere))
+        else:
+            with PrivateDirectory(tempfile.gettempdir()) as directory:
+                asyncio.run(_serve(server, f"unix:{directory / 'gdb.sock'}", False))
+    return 0
+
+
+async def _serve(server: ReplayServer, listen: str, anywhere: bool) -> None:
+    ended = asyncio.Event()
+    for number in _ENDS:
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with serve(server, listen, anywhere) as target:
+        print(f"{server.trace.path.name}: {server.trace.steps:,} steps, at state {server.state:,}; end with Ctrl-C")
+        print(f"  target remote {target}", flush=True)
+        await ended.wait()
