@@ -214,7 +214,9 @@ def _kept_from(path: list[Instruction]) -> list[frozenset[int]]:
 def _know_again(registers: EvaluatedRegisters, state: CpuState, numbers: frozenset[int]) -> None:
     """Give registers that have kept their value since the value that they have now."""
     for number in numbers:
-        registers.write_or_sp(number, state.get("SP" if number == ZERO_OR_SP else f"X{number}"))
+        value = state.get("SP" if number == ZERO_OR_SP else f"X{number}")
+        if value is not None:
+            registers.write_or_sp(number, value)
 
 
 def _with_moved_base(step: Step, evaluator: Evaluator) -> Step:

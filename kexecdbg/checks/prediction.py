@@ -90,18 +90,20 @@ def predict(situation: Situation) -> Prediction:
 def _follow(situation: Situation) -> Prediction:
     """The next fetch finds the intended code: the first access after it that faults."""
     steps, stop = situation.aftermath.steps, situation.aftermath.stop
-    for touch in touches_of(steps):
+    for touch in touches_of(situation.aftermath):
         found = _fault(situation, touch)
-        if found is None or touch.instruction is None:
+        if found is None:
             continue
         fault, target = found
-        place = Place(touch.instruction.address, touch.instruction.text, touch.access, target, touch.executed)
+        instruction = touch.instruction
+        address, text = (target, None) if instruction is None else (instruction.address, instruction.text)
+        place = Place(address, text, touch.access, target, touch.executed)
         if fault.kind is FaultKind.UNKNOWN:
             return Prediction(None, None, Outcome.UNKNOWN, place)
-        if touch.access is Access.FETCH:
+        if instruction is None or touch.access is Access.FETCH:
             first = fetch_abort(fault, target, situation.el)
         else:
-            first = data_abort(fault, touch.instruction, target, touch.access, situation.el)
+            first = data_abort(fault, instruction, target, touch.access, situation.el)
         return _taken(situation, first, place, steps[: touch.executed])
     text = stop.instruction.text if stop.instruction is not None else None
     final = stop_exception(stop)

@@ -136,7 +136,7 @@ class Situation:
         """
         vbar = self.after.get(self.regime.facts.vbar)
         vector = () if vbar is None else (Touch(TouchKind.VECTOR, self.vector, INSTRUCTION_SIZE, Access.FETCH),)
-        return (*touches_of(self.aftermath.steps), *vector)
+        return (*touches_of(self.aftermath), *vector)
 
     @cached_property
     def memory_map(self) -> MemoryMap | None:

@@ -13,8 +13,9 @@ from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.set_up import SetUp, is_context_synchronization, on_every_way
-from kexecdbg.checks.situation import Situation, read_through
+from kexecdbg.checks.situation import Situation, instruction_at
 from kexecdbg.checks.table_pages import table_pages
+from kexecdbg.errors import MemoryUnreadableError
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
@@ -97,9 +98,11 @@ def _used_before_isb(situation: Situation) -> Iterator[Finding]:
 
 
 def _same_code(situation: Situation, instruction: Instruction) -> bool:
-    """Whether the fetch finds the same memory with the old translation as with the new one."""
-    old = read_through(situation.before, situation.memory, instruction.address)
-    return old is not None and old == situation.walk(instruction.address).pa
+    """Whether the fetch finds the same instruction with the old translation as with the new one."""
+    try:
+        return instruction_at(situation.before, situation.memory, instruction.address).word == instruction.word
+    except MemoryUnreadableError:
+        return False
 
 
 def _no_isb(situation: Situation, instruction: Instruction, what: str) -> Finding:

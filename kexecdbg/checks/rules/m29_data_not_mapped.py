@@ -18,7 +18,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     fetch_fault = situation.fetch_fault
     for touch in situation.touches:
         is_next_fetch = touch.executed == 0 and _is_fetch(touch)
-        if touch.kind is TouchKind.VECTOR or touch.instruction is None or is_next_fetch:
+        if touch.kind is TouchKind.VECTOR or is_next_fetch:
             continue
         fault = situation.walk(touch.address).fault_for(touch.access)
         if fault is None or fault.kind is FaultKind.UNKNOWN:
@@ -40,9 +40,9 @@ def _follows_from(situation: Situation, fault: Fault, fetch_fault: Fault | None)
 
 def _finding(situation: Situation, touch: Touch, fault: Fault, is_consequence: bool) -> Finding:
     instruction = touch.instruction
-    assert instruction is not None
-    what = f"the {touch.kind.value} at {touch.address:#x}" if not _is_fetch(touch) else f"{touch.address:#x}"
-    who = f"{instruction.address:#x}: {instruction.text}" if not _is_fetch(touch) else "the code"
+    where = "the code" if instruction is None else f"{instruction.address:#x}: {instruction.text}"
+    what = f"{touch.address:#x}" if _is_fetch(touch) else f"the {touch.kind.value} at {touch.address:#x}"
+    who = "the code" if _is_fetch(touch) else where
     result = situation.walk(touch.address)
     return Finding(
         "M29",
@@ -52,7 +52,7 @@ def _finding(situation: Situation, touch: Touch, fault: Fault, is_consequence: b
         {
             "kind": touch.kind.value,
             "target": touch.address,
-            "instruction": f"{instruction.address:#x}: {instruction.text}",
+            "instruction": None if instruction is None else where,
             "address": fault.cause.address,
             "level": fault.cause.level,
             "bit": fault.cause.bit,
