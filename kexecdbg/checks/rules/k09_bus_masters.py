@@ -59,7 +59,8 @@ RULE = Rule(
         "Arm IHI 0069, 12.11 (GICR_CTLR.EnableLPIs, GICR_PROPBASER, GICR_PENDBASER)",
         "Linux 6.1 drivers/irqchip/irq-gic-v3-its.c: enabled_lpis_allowed(), gic_check_reserved_range(), "
         "its_setup_lpi_prop_table(), gic_reset_prop_table(), gic_reserve_range()",
-        "measured: Debian's arm64 kernel 6.1 under QEMU 7.2.22, -M virt,gic-version=3,its=on",
+        "measured: Debian's arm64 kernel 6.1 under QEMU 7.2.22, -M virt,gic-version=3,its=on: the second kernel says "
+        "'Using preallocated redistributor tables', names the first one's table, and dies",
     ),
     _check,
     severity=Severity.HAZARD,

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kexecdbg.checks.finding import DescriptorRepair, Severity
 from kexecdbg.checks.relocation_audit import audit_relocation
@@ -118,6 +120,28 @@ def test_an_assumed_argument_counts() -> None:
     assert blind.relocation is None and kexec_findings(blind) == []
     told = replace(blind, before=lost.with_values({"X0": ARGUMENT}))
     assert told.relocation is not None and told.relocation.pointers == ("X0",)
+
+
+words = st.one_of(
+    st.integers(0, (1 << 64) - 1),
+    st.builds(
+        lambda page, flags: page << 12 | flags,
+        st.sampled_from([PAGE_LIST >> 12, RELOCATION_CODE >> 12, TRANS_TABLE >> 12, NEW_KERNEL >> 12, 0x1_B3200, 0]),
+        st.sampled_from([1, 2, 4, 8, 9, 3, 0]),
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(entries=st.lists(words, min_size=1, max_size=600), head=st.sampled_from([PAGE_LIST | 2, PAGE_LIST | 8, 4, 9]))
+def test_hostile_lists_give_findings_and_nothing_else(entries: list[int], head: int) -> None:
+    memory = memory_of(SOUND)
+    memory.contents[PAGE_LIST] = bytearray(struct.pack(f"<{len(entries)}Q", *entries))
+    situation = at_switch(SOUND)
+    memory.contents[ARGUMENT] = bytearray(struct.pack("<Q", head) + memory.read(ARGUMENT + 8, RFC_V2.size - 8))
+    for finding in kexec_findings(replace(situation, memory=memory)):
+        assert finding.id in {"K01", "K03", "K06", "K07"}
+        assert finding.text.endswith(".")
 
 
 # K01
