@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kexecdbg.arm64.bits import bits, field_mask
 from kexecdbg.arm64.faults import FaultKind
+from kexecdbg.checks.alternatives import alternatives
 from kexecdbg.checks.finding import Finding, RegisterRepair, Severity
 from kexecdbg.checks.repairs import change_register
 from kexecdbg.checks.rule import Rule
@@ -22,6 +23,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     facts = situation.regime.facts
     tcr = situation.after.require(facts.tcr, "the output size")
     msb, lsb = facts.tcr_layout.ps
+    repair = _repair(situation, facts.tcr, tcr, msb, lsb)
     yield Finding(
         "M08",
         Severity.FATAL,
@@ -33,7 +35,9 @@ def _check(situation: Situation) -> Iterator[Finding]:
             "address": fault.cause.address,
             "level": fault.cause.level,
         },
-        _repair(situation, facts.tcr, tcr, msb, lsb),
+        repair,
+        # Tables read with the wrong granule hold addresses that nobody meant: no output size is large enough for them.
+        is_consequence=repair is None and bool(alternatives(situation)),
     )
 
 

@@ -87,6 +87,9 @@ WRONG = {
     "M11 not mapped": Case(Moment(code=None), ("M11",)),
     "M11 not mapped from the root": Case(Moment(adjust=unmapped_at_level_0), ("M11", "M05")),
     "M12 64 KiB": Case(Moment(registers={"TCR_EL2": NARROW | 1 << 14}), ("M12", "M05")),
+    "M12 64 KiB, where bits 15:12 are address bits": Case(
+        Moment(registers={"TCR_EL2": NARROW | 1 << 14, "ID_AA64MMFR0_EL1": 0x1126}), ("M12", "M05", "M08")
+    ),
     "M14 page of type 01": Case(Moment(adjust=leaf_of_type_01), ("M14",)),
     "M14 table pointer of type 01": Case(Moment(adjust=pointer_as_block), ("M14", "M05")),
     "M15 page": Case(Moment(code=EXEC & ~AF), ("M15",)),
