@@ -92,9 +92,8 @@ def _check(check: SwitchCheck, style: Style, last: bool) -> Iterator[str]:
     yield f"{'':<{_COLUMN}}  {check.register} = {check.value:#x}{after}: {word}"
     if check.verdict is None:
         return
-    worst = [item for item in check.verdict.findings if item.severity is Severity.FATAL]
-    if check.sound is False and last:
-        yield from (finding_text(item, style) for item in worst)
+    if last:
+        yield from (finding_text(item, style) for item in check.reasons_to_stop)
     others = dict.fromkeys(item.id for item in check.verdict.findings if item.severity is Severity.HAZARD)
     if others:
         yield hanging("", f"  hazards: {', '.join(others)}", _COLUMN)

@@ -67,3 +67,17 @@ def test_with_vhe_it_stays_at_el2_and_is_found_without_symbols() -> None:
         ("TTBR1_EL2", True, True),
         ("SCTLR_EL2", False, True),
     ]
+
+
+def test_a_device_that_will_write_into_the_image_is_reported_before_the_jump() -> None:
+    """With the GIC ITS the redistributor goes on using LPI tables that the relocation overwrites."""
+    with boot_linux(LinuxGuest(ram_mib=1024, its=True)) as machine, GdbSession() as gdb:
+        machine.start()
+        machine.wait_init(SECONDS)
+        machine.load_second(SECONDS)
+        gdb.connect(str(machine.qemu.gdb_socket))
+        machine.execute()
+        document = gdb.run("kexec-relocate", SECONDS).document
+    assert (document["outcome"], document["sound"], document["copied"]) == ("blocked", False, 0)
+    assert [stop["landmark"] for stop in document["stops"]] == ["code", "ttbr"]
+    assert "K09" in {finding["id"] for finding in document["stops"][-1]["switch"]["check"]["findings"]}

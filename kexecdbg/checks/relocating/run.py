@@ -12,6 +12,7 @@ from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.checks.copy_loop import CopyLoop
 from kexecdbg.checks.enable_site import pending_write
+from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.relocating.approach import REBOOT, Approach
 from kexecdbg.checks.relocating.control import RelocationControl
 from kexecdbg.checks.relocating.landmarks import (
@@ -38,6 +39,9 @@ _SAME_LEVEL_EXCEPTIONS = (0x000, 0x180, 0x200, 0x380)
 _LOWER_LEVEL_EXCEPTIONS = (0x400, 0x580)
 """Synchronous ones and SError; IRQ and FIQ are masked (Arm ARM D1.3.1, the offsets from VBAR_ELx)."""
 
+_IMAGE_LOST = frozenset({"K09"})
+"""Hazards that the copy survives and the new kernel does not: a device writes into the image after it was copied."""
+
 _START = "start"
 _ARRIVED = "arrived"
 _CONSOLE = "console"
@@ -57,7 +61,7 @@ class Outcome(enum.Enum):
 
     ARRIVED = "the new kernel is at its first instruction"
     UNDER_WAY = "pages were copied as asked for"
-    BLOCKED = "stopped before a write that the CPU would not survive"
+    BLOCKED = "stopped before a write that must not be made as things are"
     INTERRUPTED = "stopped on the way"
     WRONG_TURN = "left its way"
 
@@ -79,6 +83,12 @@ class SwitchCheck:
     mmu: bool
     sound: bool | None
     verdict: Verdict | None
+
+    @property
+    def reasons_to_stop(self) -> tuple[Finding, ...]:
+        """The findings that the relocation does not get over; there may be none where ``sound`` is false."""
+        findings = () if self.verdict is None else self.verdict.findings
+        return tuple(item for item in findings if item.severity is Severity.FATAL or item.id in _IMAGE_LOST)
 
 
 @dataclass(frozen=True)
@@ -334,7 +344,8 @@ class RelocationRun:
             return True
         check = self._stops[-1].check
         at_switch = self._control.state().get("PC") == self._stops[-1].landmark.address
-        if check is not None and check.sound is False and at_switch and not force:
+        stops = check is not None and (check.sound is False or bool(check.reasons_to_stop))
+        if stops and at_switch and not force:
             self._outcome = Outcome.BLOCKED
             return True
         return False
