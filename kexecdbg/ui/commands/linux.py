@@ -12,6 +12,7 @@ from kexecdbg.errors import UsageError
 from kexecdbg.lab.linux.guest import DEBIAN, LinuxGuest, LinuxMachine, boot_linux
 from kexecdbg.lab.linux.packages import Tools, cache_directory, fetch_kernel, fetch_symbols
 from kexecdbg.qemu.process import Console
+from kexecdbg.session.gdb import CommandResult, GdbSession
 from kexecdbg.ui.style import style_for
 
 SUMMARY = (
@@ -20,6 +21,7 @@ SUMMARY = (
 )
 
 _FOREVER = 7 * 86400.0
+_DRIVE_SECONDS = 600.0
 _CONSOLE_SECONDS = 0.5
 
 
@@ -51,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stop for GDB before the first instruction, in init, or before the jump (the default), say how to attach, "
         "and keep the machine until Ctrl-C",
     )
+    parser.add_argument(
+        "--drive", action="store_true", help="drive the relocation with kexec-relocate: every page is verified"
+    )
     parser.add_argument("--console", action="store_true", help="show what the guest prints (always with --gdb)")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
@@ -59,22 +64,31 @@ def run(arguments: argparse.Namespace) -> int:
     """Exit status 0 when the second kernel's init was reached."""
     if arguments.gdb and arguments.json:
         raise UsageError("--gdb keeps the machine for you and --json is for programs; give one of them")
+    if arguments.gdb and arguments.drive:
+        raise UsageError("--gdb leaves the machine to you and --drive uses GDB itself; give one of them")
     if arguments.memory < 512 or arguments.cpus < 1:
         raise UsageError("at least --memory 512 and --cpus 1")
     guest = _guest(arguments)
     if arguments.fetch:
         return _fetch(arguments)
+    driven: CommandResult | None = None
     with boot_linux(guest) as machine:
         ended = threading.Event()
         follower = threading.Thread(target=_follow, args=(machine.console, ended), daemon=True)
         if (arguments.console or arguments.gdb) and not arguments.json:
             follower.start()
         try:
-            release = _for_gdb(machine, arguments.gdb) if arguments.gdb else _straight(machine)
+            if arguments.drive:
+                driven, release = drive(machine)
+            else:
+                release = _for_gdb(machine, arguments.gdb) if arguments.gdb else _straight(machine)
         finally:
             ended.set()
             if follower.is_alive():
                 follower.join()
+    if driven is not None:
+        return _report_driven(machine, driven, release, arguments)
+    assert release is not None
     _report(machine, release, arguments)
     return 0
 
@@ -121,6 +135,42 @@ def _straight(machine: LinuxMachine) -> str:
     machine.load_second()
     machine.execute()
     return machine.wait_second()
+
+
+def drive(machine: LinuxMachine) -> tuple[CommandResult, str | None]:
+    """Boot, load, and have kexec-relocate drive the relocation; the second kernel's release, if it was started.
+
+    The second kernel is not started when kexec-relocate stops before a write that the CPU would not survive.
+    """
+    machine.start()
+    machine.wait_init()
+    machine.load_second()
+    slide = machine.slide() if machine.symbol_file else 0
+    with GdbSession() as gdb:
+        gdb.connect(str(machine.qemu.gdb_socket))
+        if machine.symbol_file:
+            gdb.command(f"symbol-file {machine.symbol_file} -o {slide:#x}", _DRIVE_SECONDS)
+        machine.execute()
+        driven = gdb.run(f"kexec-relocate --continue --timeout {_DRIVE_SECONDS:g}", 2 * _DRIVE_SECONDS)
+        if driven.document["outcome"] != "arrived":
+            return driven, None
+        gdb.disconnect(resume=True)
+    return driven, machine.wait_second()
+
+
+def _report_driven(
+    machine: LinuxMachine, driven: CommandResult, release: str | None, arguments: argparse.Namespace
+) -> int:
+    """Print what kexec-relocate said; exit status 0 when all was sound and the second kernel is up."""
+    sound = bool(driven.document["sound"]) and release is not None
+    if arguments.json:
+        document = {"cpu": arguments.cpu, "kaslr": arguments.kaslr, "its": arguments.its, "release": release}
+        print(json.dumps(document | {"relocation": driven.document}, indent=1))
+    else:
+        print(driven.text)
+        if release is not None:
+            print(style_for(sys.stdout).good(f"the second kernel, {release}, is up on {arguments.cpu}"))
+    return 0 if sound else 1
 
 
 def _for_gdb(machine: LinuxMachine, stop: str) -> str:
