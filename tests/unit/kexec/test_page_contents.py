@@ -1,4 +1,4 @@
-"""Pages compared before and after a copy: what differs is named by copy, page and byte; the last copy to a page wins."""
+"""Pages compared before and after a copy: what differs is named by copy, page and byte."""
 
 from __future__ import annotations
 
