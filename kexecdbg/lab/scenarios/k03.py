@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from kexecdbg.lab.new_kernel import NEW_KERNEL
+from kexecdbg.lab.relocation import Places, RelocationCase
+from kexecdbg.lab.relocation_scenarios import EXECUTABLE_AT_EL2, relocation_scenario
 from kexecdbg.lab.relocation_v9 import EL2_VECTORS, RelocationV9Case, RelocationV9Setup
 from kexecdbg.lab.scenario import SOUND, Scenario
 
@@ -35,5 +37,12 @@ SCENARIOS = (
         "the copied EL2 vectors branch to a handler that was not copied with them",
         RelocationV9Case(defect=_handler_left_behind, rests_at=_LEFT_BEHIND, console=_SAYS_NOTHING),
         frozenset({"K03"}),
+    ),
+    relocation_scenario(
+        "K03-own",
+        "the relocation's own vectors lie in the new kernel's place",
+        RelocationCase(vectors_descriptor=EXECUTABLE_AT_EL2, places=Places(vectors=_IN_THE_NEW_KERNEL)),
+        "K03",
+        qemu_lets_it_pass="only an exception during the copy would go there, and nothing causes one",
     ),
 )
