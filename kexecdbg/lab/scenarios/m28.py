@@ -24,7 +24,7 @@ SCENARIOS = (
             "M28",
             f"{regime.value}: MAIR is never written",
             EnableCase(regime, sequence=textbook_sequence(regime)[1:]),
-            frozenset({"M28", "M22", "M32"}),
+            frozenset({"M28", "M32"}),
             _PASSES,
         )
         for regime in TWO_RANGES
