@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from kexecdbg.arm64.bits import bit
+from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.faults import Access
+from kexecdbg.arm64.geometry import TG1_GRANULES
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.ranges import TableScan
@@ -24,6 +25,7 @@ from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError
 from kexecdbg.kexec.argument import Addressing, RelocationArgument, Role
 from kexecdbg.kexec.defects import Area, AreaKind, Audit
 from kexecdbg.kexec.kimage import Segment, read_segments
+from kexecdbg.kexec.page_list import PAGE_SIZE
 from kexecdbg.kexec.recognise import recognise
 from kexecdbg.machine.memory_map import memory_map_of
 from kexecdbg.machine.state import CpuState
@@ -94,7 +96,14 @@ class Relocation:
         """The page list."""
         from kexecdbg.kexec.list_reader import read_page_list
 
-        return read_page_list(self.argument.require(Role.HEAD), self.memory)
+        return read_page_list(self.argument.require(Role.HEAD), self.memory, page_size=self.page_size)
+
+    @cached_property
+    def page_size(self) -> int:
+        """The kernel's PAGE_SIZE in bytes: the granule of its own tables, TTBR1's; 4 KiB where that is not told."""
+        tcr = self.before.get("TCR_EL2" if self.regime is Regime.EL2_0 else "TCR_EL1")
+        granule = TG1_GRANULES.get(bits(tcr, 31, 30)) if tcr is not None else None
+        return PAGE_SIZE if granule is None else 1 << granule.shift
 
     @cached_property
     def audit(self) -> Audit:

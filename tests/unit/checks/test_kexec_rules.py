@@ -91,6 +91,17 @@ def test_mainline_is_left_alone_and_understood() -> None:
     assert relocation.audit.unchecked == ()
 
 
+@pytest.mark.parametrize(("tg1", "size"), [(0, 0x1000), (1, 0x4000), (2, 0x1000), (3, 0x1_0000)])
+def test_the_kernels_page_size_is_the_granule_of_its_own_tables(tg1: int, size: int) -> None:
+    """TCR_EL1.TG1; 0 is reserved, and taken for what it mostly is."""
+    relocation = at_switch(SOUND).relocation
+    assert relocation is not None
+    kernel = relocation.before.with_values({"TCR_EL1": 0x4_3510_3510 | tg1 << 30})
+    pages = replace(relocation, before=kernel).pages
+    assert pages.page_size == size
+    assert len(pages.copies) == 65, "a short list is in the first 4 KiB of its page"
+
+
 def test_code_without_an_argument_is_none_of_the_business() -> None:
     """Every register points somewhere into the guest, and to nothing that is an argument."""
     guest = EnableCase().build()
