@@ -18,7 +18,10 @@ _TAKING = re.compile(r"^Taking exception \d+ \[(?P<name>[^]]*)\] on CPU (?P<cpu>
 _LEVELS = re.compile(r"^\.\.\.from EL(\d) to EL(\d)$", re.MULTILINE)
 _SYNDROME = re.compile(r"^\.\.\.with ESR 0x[0-9a-f]+/0x([0-9a-f]+)$", re.MULTILINE)
 _REGISTER = re.compile(r"^\.\.\.with (FAR|ELR|SPSR) 0x([0-9a-f]+)$", re.MULTILINE)
+_VECTOR = re.compile(r"^\.\.\.to EL\d PC 0x([0-9a-f]+) PSTATE 0x([0-9a-f]+)$", re.MULTILINE)
 _NOT_TAKEN = re.compile(r"^\.\.\.handled as (PSCI call|semihosting call)", re.MULTILINE)
+_ASYNCHRONOUS = frozenset({"IRQ", "FIQ", "Virtual IRQ", "Virtual FIQ", "Virtual SERR"})
+"""QEMU's names of interrupts (target/arm/helper.c, arm_log_exception())."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class LoggedException:
         from_el, to_el: exception levels.
         esr, elr: syndrome registers.
         far: FAR_ELx, or ``None`` where QEMU prints none.
+        spsr: SPSR_ELx, or ``None`` (QEMU 7.2 does not print it).
+        pc, pstate: where the exception went, ``None`` where QEMU does not print it.
     """
 
     name: str
@@ -40,10 +45,23 @@ class LoggedException:
     esr: int
     far: int | None
     elr: int
+    spsr: int | None = None
+    pc: int | None = None
+    pstate: int | None = None
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether it is an interrupt: no instruction caused it."""
+        return self.name in _ASYNCHRONOUS
 
 
 def parse_exceptions(text: str) -> Iterator[LoggedException]:
-    """The exceptions in a log, in order.
+    """The exceptions in a log, in order; see :func:`find_exceptions`."""
+    return (exception for _, exception in find_exceptions(text))
+
+
+def find_exceptions(text: str) -> Iterator[tuple[int, LoggedException]]:
+    """Position and contents of the exceptions in a log, in order.
 
     Calls that QEMU handles itself (PSCI, semihosting) never reach the guest and are left out, as is an exception at the
     end whose lines are not complete.
@@ -55,14 +73,21 @@ def parse_exceptions(text: str) -> Iterator[LoggedException]:
         registers = {match[1]: int(match[2], 16) for match in _REGISTER.finditer(block)}
         if _NOT_TAKEN.search(block) or levels is None or syndrome is None or "ELR" not in registers:
             continue
-        yield LoggedException(
-            name=start["name"],
-            cpu=int(start["cpu"]),
-            from_el=int(levels[1]),
-            to_el=int(levels[2]),
-            esr=int(syndrome[1], 16),
-            far=registers.get("FAR"),
-            elr=registers["ELR"],
+        vector = _VECTOR.search(block)
+        yield (
+            start.start(),
+            LoggedException(
+                name=start["name"],
+                cpu=int(start["cpu"]),
+                from_el=int(levels[1]),
+                to_el=int(levels[2]),
+                esr=int(syndrome[1], 16),
+                far=registers.get("FAR"),
+                elr=registers["ELR"],
+                spsr=registers.get("SPSR"),
+                pc=int(vector[1], 16) if vector else None,
+                pstate=int(vector[2], 16) if vector else None,
+            ),
         )
 
 

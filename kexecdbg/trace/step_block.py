@@ -6,7 +6,8 @@ docs/trace-format.md, "STEPS", is the description of the bytes.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -143,6 +144,15 @@ class StepBlock:
         known[:] = np.repeat(is_known, lengths)
         return values, known
 
+    def without(self, registers: Container[int]) -> StepBlock:
+        """The same steps with these registers unknown in all of them."""
+        numbers = [number for number in range(len(self.values)) if number in registers]
+        known = self.known.copy()
+        known[numbers] = 0
+        concerned = np.isin(self.change_registers & (BECOMES_UNKNOWN - 1), numbers)
+        changes = np.where(concerned, self.change_registers | BECOMES_UNKNOWN, self.change_registers)
+        return replace(self, known=known, change_registers=changes.astype(np.uint16))
+
     def pack(self) -> bytes:
         """The payload of a STEPS frame."""
         counts = (
@@ -210,6 +220,27 @@ class StepBlock:
             and all(_ascending_below(rows["step"], self.count) for rows in (self.exceptions, self.events))
             and np.all(np.isin(self.events["kind"], (1, 2)))
         )
+
+
+def concatenate(blocks: Sequence[StepBlock]) -> StepBlock:
+    """Blocks that follow each other, as one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    first = blocks[0]
+    joined = {
+        name: np.concatenate([getattr(block, name) for block in blocks])
+        for name, _, _ in _columns(0, (0, 0, 0))
+        if name not in ("known", "values", "pcs")
+    }
+    rows = {}
+    for name in ("exceptions", "events"):
+        shifted = [getattr(block, name).copy() for block in blocks]
+        for block, row in zip(blocks, shifted, strict=True):
+            row["step"] += block.first - first.first
+        rows[name] = np.concatenate(shifted)
+    pcs = np.concatenate([*(block.pcs[:-1] for block in blocks[:-1]), blocks[-1].pcs])
+    data = b"".join(block.write_data for block in blocks)
+    return StepBlock(first.first, first.known, first.values, pcs, write_data=data, **joined, **rows)
 
 
 def _starts(counts: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

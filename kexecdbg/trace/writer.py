@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -14,19 +14,9 @@ from kexecdbg.errors import TraceError
 from kexecdbg.trace.frames import FrameType, FrameWriter
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.page_frame import UNKNOWN_CONTENT, PageVersion, pack_pages
+from kexecdbg.trace.pending_steps import PendingSteps
 from kexecdbg.trace.records import Event, ExceptionTaken, MemoryWrite
-from kexecdbg.trace.step_block import (
-    BECOMES_UNKNOWN,
-    DATA_UNKNOWN,
-    EVENT,
-    EXCEPTION,
-    PAGE_SIZE,
-    SYNDROME_FIELDS,
-    U8,
-    U64,
-    WORD_KNOWN,
-    StepBlock,
-)
+from kexecdbg.trace.step_block import DATA_UNKNOWN, PAGE_SIZE, U8, U64, StepBlock, concatenate
 
 STEPS_PER_BLOCK = 4096
 """A block is written when it has so many steps; what was not written is lost when the recorder is killed."""
@@ -68,7 +58,8 @@ class TraceWriter:
         self._content_numbers: dict[bytes, int] = {}
         self._new_contents: list[bytes] = []
         self._versions: list[PageVersion] = []
-        self._pending = _PendingSteps(0, self._known.copy(), self._values.copy(), int(state["PC"]))
+        self._blocks: list[StepBlock] = []
+        self._pending = PendingSteps(0, self._known.copy(), self._values.copy(), int(state["PC"]))
         self._frames = FrameWriter(path)
         self._frames.append(FrameType.HEADER, header.pack())
         # A block without steps: whatever happens next, the file has a state to start from.
@@ -83,17 +74,17 @@ class TraceWriter:
     @property
     def steps(self) -> int:
         """How many steps have been recorded; also the number of the present state."""
-        return self._pending.first + len(self._pending.words)
+        return self._pending.first + len(self._pending)
 
     @property
     def pending_steps(self) -> int:
         """How many steps are collected and not written yet."""
-        return len(self._pending.words)
+        return sum(block.count for block in self._blocks) + len(self._pending)
 
     @property
     def pc(self) -> int:
         """The PC of the present state."""
-        return self._pending.pcs[-1]
+        return self._pending.pc
 
     def value(self, name: str) -> int | None:
         """The present value of a register, ``None`` when it is unknown."""
@@ -105,6 +96,10 @@ class TraceWriter:
     def has_seen(self, page: int) -> bool:
         """Whether the contents of the page at physical address ``page`` are known at present."""
         return page in self._pages and page not in self._lost
+
+    def page(self, address: int) -> bytes | None:
+        """The present contents of the page at physical ``address``; ``None`` when they are not known."""
+        return bytes(self._pages[address]) if self.has_seen(address) else None
 
     def see(self, address: int, data: bytes, since: int | None = None) -> None:
         """Record that the whole pages from physical ``address`` on hold ``data``.
@@ -163,7 +158,7 @@ class TraceWriter:
             self._values[index] = value or 0
         for write in writes:
             self._apply(write.pa, write.size, write.data)
-        if len(self._pending.words) >= STEPS_PER_BLOCK:
+        if self.pending_steps >= STEPS_PER_BLOCK:
             self.flush()
 
     def amend(self, values: Mapping[str, int]) -> None:
@@ -172,28 +167,42 @@ class TraceWriter:
         In the steps that were pending they become unknown.
         """
         indexed = {self._index(name): value for name, value in values.items()}
-        self._pending.forget(indexed)
+        self._collect()
+        self._blocks = [block.without(indexed) for block in self._blocks]
         self.flush()
         for index, value in indexed.items():
             self._known[index], self._values[index] = 1, value
         if indexed:
-            self._pending = _PendingSteps(self.steps, self._known.copy(), self._values.copy(), self.pc)
+            self._start_collecting(self.steps, self.pc)
             self._frames.append(FrameType.STEPS, self._pending.block().pack())
 
-    def append(self, block: StepBlock) -> None:
-        """Record a whole block of steps at once; it starts from the present state.
+    def keyframe(self) -> tuple[U8, U64]:
+        """The present registers as a block of steps wants them: which are known, and their values."""
+        return self._known.copy(), self._values.copy()
 
-        Pages that it writes to must have been seen before, or never.
-        """
-        self.flush()
+    def append(self, block: StepBlock) -> None:
+        """Record a whole block of steps at once; it starts from the present state (:meth:`keyframe`)."""
+        self._collect()
         if block.first != self.steps or int(block.pcs[0]) != self.pc:
             raise TraceError(f"a block from step {block.first} does not follow step {self.steps}")
         self._known, self._values = block.state_before(block.count)
-        starts = block.data_starts
+        starts = block.data_starts.tolist()
         for index, (pa, size) in enumerate(zip(block.write_pas.tolist(), block.write_sizes.tolist(), strict=True)):
             data = None if size & DATA_UNKNOWN else block.write_data[starts[index] : starts[index + 1]]
             self._apply(pa, size & (DATA_UNKNOWN - 1), data)
-        self._write_block(block)
+        self._blocks.append(block)
+        self._start_collecting(block.first + block.count, int(block.pcs[-1]))
+        if self.pending_steps >= STEPS_PER_BLOCK:
+            self.flush()
+
+    def _collect(self) -> None:
+        """Put the steps that came one by one with the blocks that wait to be written."""
+        if len(self._pending):
+            self._blocks.append(self._pending.block())
+            self._start_collecting(self.steps, self.pc)
+
+    def _start_collecting(self, first: int, pc: int) -> None:
+        self._pending = PendingSteps(first, self._known.copy(), self._values.copy(), pc)
 
     def _apply(self, pa: int, size: int, data: bytes | None) -> None:
         page, offset = pa & -PAGE_SIZE, pa % PAGE_SIZE
@@ -207,22 +216,19 @@ class TraceWriter:
 
     def flush(self) -> None:
         """Write what has been collected; from then on it survives a kill."""
-        if self._pending.words:
-            self._write_block(self._pending.block())
-        else:
+        self._collect()
+        if not self._blocks:
             self._write_versions()
-
-    def _write_block(self, block: StepBlock) -> None:
+            return
         # The pages come first: a file cut off between the two has versions for states that it does not have, which is
         # harmless; the other way round it would show stale memory.
-        end = block.first + block.count
         for page in sorted(self._dirty):
             content = UNKNOWN_CONTENT if page in self._lost else self._content_number(bytes(self._pages[page]))
-            self._versions.append(PageVersion(end, page, content))
+            self._versions.append(PageVersion(self.steps, page, content))
         self._dirty.clear()
         self._write_versions()
-        self._frames.append(FrameType.STEPS, block.pack())
-        self._pending = _PendingSteps(end, self._known.copy(), self._values.copy(), int(block.pcs[-1]))
+        self._frames.append(FrameType.STEPS, concatenate(self._blocks).pack())
+        self._blocks.clear()
 
     def _write_versions(self) -> None:
         if self._versions or self._new_contents:
@@ -256,91 +262,3 @@ class TraceWriter:
             self.close()
         else:
             self.abandon()
-
-
-class _PendingSteps:
-    """The steps of the block that is being filled."""
-
-    def __init__(self, first: int, known: U8, values: U64, pc: int) -> None:
-        self.first = first
-        self.words: list[int] = []
-        self.pcs = [pc]
-        self._known, self._values = known, values
-        self._flags: list[int] = []
-        self._change_counts: list[int] = []
-        self._change_registers: list[int] = []
-        self._change_values: list[int] = []
-        self._writes: list[MemoryWrite] = []
-        self._write_counts: list[int] = []
-        self._exceptions: list[tuple[int, ...]] = []
-        self._events: list[tuple[int, ...]] = []
-
-    def add(
-        self,
-        next_pc: int,
-        word: int | None,
-        changes: Mapping[int, int | None],
-        writes: Collection[MemoryWrite],
-        exception: ExceptionTaken | None,
-        events: Sequence[Event],
-    ) -> None:
-        """One step more; ``changes`` by register index."""
-        step = len(self.words)
-        self.words.append(word or 0)
-        self._flags.append(0 if word is None else WORD_KNOWN)
-        self.pcs.append(next_pc)
-        self._change_counts.append(len(changes))
-        for index, value in changes.items():
-            self._change_registers.append(index if value is not None else index | BECOMES_UNKNOWN)
-            self._change_values.append(value or 0)
-        self._write_counts.append(len(writes))
-        self._writes.extend(writes)
-        if exception is not None:
-            self._exceptions.append(_exception_row(step, exception))
-        self._events.extend(_event_row(step, event) for event in events)
-
-    def forget(self, indices: Container[int]) -> None:
-        """Make registers unknown in all of these steps."""
-        for index in range(len(self._known)):
-            if index in indices:
-                self._known[index] = 0
-        self._change_registers = [
-            entry | BECOMES_UNKNOWN if entry & (BECOMES_UNKNOWN - 1) in indices else entry
-            for entry in self._change_registers
-        ]
-
-    def block(self) -> StepBlock:
-        """The steps so far as columns."""
-        return StepBlock(
-            first=self.first,
-            known=self._known,
-            values=self._values,
-            pcs=np.array(self.pcs, np.uint64),
-            words=np.array(self.words, np.uint32),
-            flags=np.array(self._flags, np.uint8),
-            change_counts=np.array(self._change_counts, np.uint16),
-            change_registers=np.array(self._change_registers, np.uint16),
-            change_values=np.array(self._change_values, np.uint64),
-            write_counts=np.array(self._write_counts, np.uint16),
-            write_vas=np.array([write.va for write in self._writes], np.uint64),
-            write_pas=np.array([write.pa for write in self._writes], np.uint64),
-            write_sizes=np.array(
-                [write.size | (DATA_UNKNOWN if write.data is None else 0) for write in self._writes], np.uint32
-            ),
-            write_data=b"".join(write.data for write in self._writes if write.data is not None),
-            exceptions=np.array(self._exceptions, EXCEPTION),
-            events=np.array(self._events, EVENT),
-        )
-
-
-def _exception_row(step: int, exception: ExceptionTaken) -> tuple[int, ...]:
-    values = [getattr(exception, name) for name in SYNDROME_FIELDS]
-    known = sum(1 << bit for bit, value in enumerate(values) if value is not None)
-    return (step, exception.from_el, exception.to_el, known, 0, *(value or 0 for value in values))
-
-
-def _event_row(step: int, event: Event) -> tuple[int, ...]:
-    counted = event.instructions is not None
-    return (
-        step, event.kind, counted, 0, event.source, event.destination, event.size, event.instructions or 0,
-    )  # fmt: skip
