@@ -1,0 +1,213 @@
+"""What a replay answers to GDB's packets, on a small trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kexecdbg.errors import TraceError
+from kexecdbg.machine.memory_map import Region, RegionKind
+from kexecdbg.qemu.memory_tree import parse_flat_memory_tree
+from kexecdbg.trace.header import TraceHeader
+from kexecdbg.trace.reader import Trace
+from kexecdbg.trace.records import Event, EventKind, ExceptionTaken, MemoryWrite
+from kexecdbg.trace.replay.cursor import Cursor, state_named
+from kexecdbg.trace.replay.packets import PacketAnswers
+from kexecdbg.trace.replay.target_description import description_of
+from kexecdbg.trace.writer import TraceWriter
+
+CODE, DATA, RAM_END = 0x4000_0000, 0x4000_1000, 0x4800_0000
+ESR_TRANSLATION_FAULT = 0x8600_0005
+REGIONS = (
+    Region(0x900_0000, 0x900_1000, RegionKind.DEVICE, "pl011"),
+    Region(CODE, RAM_END, RegionKind.RAM, "ram", 0x1000),
+)
+REGISTERS = (*(f"X{n}" for n in range(31)), "SP", "PC", "PSTATE", "SCTLR_EL1", "SCTLR_EL2", "HCR_EL2", "ESR_EL2")
+EL2H, MOV_X1, STR_X1_X0, LDR_X2_X0, B_SELF = 0x3C9, 0xD28000A1, 0xF9000001, 0xF9400002, 0x14000000
+CORE_BYTES = 33 * 8 + 4
+FOLDED_STEP, STATES = 3, 6
+PAGE = b"".join(word.to_bytes(4, "little") for word in (MOV_X1, STR_X1_X0, LDR_X2_X0, B_SELF)).ljust(4096, b"\xa5")
+EMPTY, COPIED = bytes(4096), bytes(range(256)) * 16
+
+Ask = Callable[[str], str]
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Iterator[Trace]:
+    """mov x1; str x1, [x0]; ldr x2, [x0]; a folded loop that copies a page onto DATA; an exception."""
+    path = tmp_path / "small.kxt"
+    header = TraceHeader("stepping", REGISTERS, cpu_model="cortex-a57", qemu_version="7.2.22", regions=REGIONS)
+    state = {"PC": CODE, "PSTATE": EL2H, "X0": DATA, "X1": 0, "SCTLR_EL2": 0, "HCR_EL2": 0, "SP": CODE}
+    with TraceWriter(path, header, state) as writer:
+        writer.see(CODE, PAGE)
+        writer.see(DATA, EMPTY)
+        writer.step(CODE + 4, MOV_X1, {"X1": 5})
+        writer.step(CODE + 8, STR_X1_X0, {}, [MemoryWrite(DATA, DATA, 8, (5).to_bytes(8, "little"))])
+        writer.step(CODE + 12, LDR_X2_X0, {"X2": 5})
+        copied = Event(EventKind.PAGE_COPIED, CODE, DATA, 4096, 512)
+        writer.step(CODE + 16, B_SELF, {}, events=[copied])
+        writer.see(DATA, COPIED)
+        fault = ExceptionTaken(2, 2, ESR_TRANSLATION_FAULT, CODE + 16, CODE + 16, EL2H)
+        writer.step(CODE + 0x200, None, {"ESR_EL2": ESR_TRANSLATION_FAULT}, exception=fault)
+    with Trace.open(path) as trace:
+        yield trace
+
+
+@pytest.fixture
+def answers(trace: Trace) -> PacketAnswers:
+    return PacketAnswers(Cursor(trace), description_of(trace.header))
+
+
+@pytest.fixture
+def ask(answers: PacketAnswers) -> Ask:
+    return lambda packet: answers.answer(packet.encode())[0].decode()
+
+
+def pc_of(answers: PacketAnswers) -> int:
+    return int.from_bytes(bytes.fromhex(answers.answer(b"p20")[0].decode()), "little")
+
+
+def monitor(answers: PacketAnswers, command: str) -> str:
+    *output, end = answers.answer(b"qRcmd," + command.encode().hex().encode())
+    assert end == b"OK" and all(piece.startswith(b"O") for piece in output)
+    return b"".join(bytes.fromhex(piece[1:].decode()) for piece in output).decode()
+
+
+def test_reverse_execution_is_offered(ask: Ask) -> None:
+    assert {"ReverseStep+", "ReverseContinue+"} <= set(ask("qSupported:xmlRegisters=aarch64").split(";"))
+
+
+def test_registers_that_were_not_recorded_are_unavailable(ask: Ask) -> None:
+    core = ask("g")
+    assert len(core) == 2 * CORE_BYTES
+    assert core[:32] == DATA.to_bytes(8, "little").hex() + "00" * 8
+    assert core[32:48] == "xx" * 8
+    assert ask("p21") == EL2H.to_bytes(4, "little").hex()
+    assert ask("pffff") == "E14"
+
+
+def test_the_description_names_the_system_registers(ask: Ask) -> None:
+    whole = ask("qXfer:features:read:target.xml:0,ffff")
+    assert whole.startswith("l") and '<reg name="SCTLR_EL2"' in whole
+    assert ask("qXfer:features:read:target.xml:0,10") == "m" + whole[1:17]
+    assert ask("qXfer:features:read:other.xml:0,10") == "E00"
+
+
+def test_memory_is_as_it_was_in_the_state(ask: Ask) -> None:
+    assert ask(f"m{CODE:x},8") == PAGE[:8].hex()
+    before = ask(f"m{DATA:x},8")
+    for _ in range(2):
+        ask("vCont;s:1")
+    assert (before, ask(f"m{DATA:x},8")) == ("00" * 8, "05" + "00" * 7)
+
+
+@pytest.mark.parametrize("address", [DATA + 0x1000, RAM_END, 0x900_0000, 0, DATA + 0xFFF], ids=hex)
+@pytest.mark.parametrize("physical", [0, 1])
+def test_memory_that_was_not_recorded_is_an_error(ask: Ask, address: int, physical: int) -> None:
+    assert ask(f"Qqemu.PhyMemMode:{physical}") == "OK"
+    assert ask("qqemu.PhyMemMode") == str(physical)
+    assert ask(f"m{address:x},8") == "E14"
+
+
+@pytest.mark.parametrize("packet", ["P0=0500000000000000", f"M{DATA:x},1:00", "G00"])
+def test_nothing_can_be_written(ask: Ask, packet: str) -> None:
+    assert ask(packet) == "E.a trace is read only"
+
+
+def test_steps_forwards_and_backwards(ask: Ask, answers: PacketAnswers) -> None:
+    assert ask("bs") == "T05replaylog:begin;thread:01;"
+    assert ask("vCont;s:1;c") == "T05thread:01;"
+    assert pc_of(answers) == CODE + 4
+    assert ask("bs") == "T05thread:01;"
+    assert pc_of(answers) == CODE
+    assert ask("vCont;c") == "T05replaylog:end;thread:01;"
+    assert pc_of(answers) == CODE + 0x200
+    assert ask("s") == "T05replaylog:end;thread:01;"
+    assert ask("bc") == "T05replaylog:begin;thread:01;"
+    assert pc_of(answers) == CODE
+
+
+@pytest.mark.parametrize("kind", ["0", "1"], ids=["software", "hardware"])
+def test_breakpoints(ask: Ask, answers: PacketAnswers, kind: str) -> None:
+    for address in (CODE + 4, CODE + 0x200):
+        assert ask(f"Z{kind},{address:x},4") == "OK"
+    stops = []
+    for packet in ("vCont;c", "vCont;c", "bc", "bc"):
+        stops.append((ask(packet), pc_of(answers)))
+    assert stops == [
+        ("T05thread:01;", CODE + 4),
+        ("T05thread:01;", CODE + 0x200),
+        ("T05thread:01;", CODE + 4),
+        ("T05replaylog:begin;thread:01;", CODE),
+    ]
+    assert ask(f"z{kind},{CODE + 4:x},4") == "OK"
+    ask("vCont;c")
+    assert pc_of(answers) == CODE + 0x200
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "steps"),
+    [("2", "watch", (1, FOLDED_STEP)), ("3", "rwatch", (2,)), ("4", "awatch", (1, 2, FOLDED_STEP))],
+)
+def test_watchpoints_stop_on_the_near_side_of_the_access(
+    ask: Ask, answers: PacketAnswers, kind: str, name: str, steps: tuple[int, ...]
+) -> None:
+    stop = f"T05{name}:{DATA + 4:x};thread:01;"
+    assert ask(f"Z{kind},{DATA + 4:x},4") == "OK"
+    for step in steps:
+        assert (ask("vCont;c"), answers.cursor.number) == (stop, step)
+        assert (ask("vCont;s"), answers.cursor.number) == (stop, step)
+        answers.cursor.go(step + 1)
+    answers.cursor.go(STATES - 1)
+    assert (ask("bc"), answers.cursor.number) == (stop, steps[-1] + 1)
+    assert (ask("bs"), answers.cursor.number) == (stop, steps[-1] + 1)
+    assert ask(f"z{kind},{DATA + 4:x},4") == "OK"
+    assert ask("bc") == "T05replaylog:begin;thread:01;"
+
+
+def test_monitor(answers: PacketAnswers) -> None:
+    assert "reverse-continue" in monitor(answers, "help")
+    assert "state 0 of 5" in monitor(answers, "where") and "EL2" in monitor(answers, "where")
+    assert "cortex-a57" in monitor(answers, "info version") and "7.2.22" in monitor(answers, "info version")
+    assert monitor(answers, "goto first-fault").startswith("state 5 of 5")
+    assert answers.cursor.state.get("ESR_EL2") == ESR_TRANSLATION_FAULT
+    assert "0 to 5" in monitor(answers, "goto 6")
+    assert answers.cursor.number == 5
+    assert "unknown command: 'system_reset'" in monitor(answers, "system_reset")
+
+
+def test_the_memory_map_is_qemus(answers: PacketAnswers) -> None:
+    assert parse_flat_memory_tree(monitor(answers, "info mtree -f")).regions == REGIONS
+
+
+def test_without_a_memory_map_recorded_pages_are_memory(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path / "no-map.kxt", TraceHeader("log", REGISTERS), {"PC": CODE}) as writer:
+        writer.see(CODE, PAGE + EMPTY)
+        writer.see(CODE + 0x8000, PAGE)
+    with Trace.open(tmp_path / "no-map.kxt") as trace:
+        text = monitor(PacketAnswers(Cursor(trace), description_of(trace.header)), "info mtree -f")
+    regions = parse_flat_memory_tree(text).regions
+    assert [(region.start, region.end, region.kind) for region in regions] == [
+        (CODE, CODE + 0x2000, RegionKind.RAM),
+        (CODE + 0x8000, CODE + 0x9000, RegionKind.RAM),
+    ]
+
+
+@pytest.mark.parametrize("place", ["-1", "6", "0x1", "", "fault", "9" * 40])
+def test_states_that_are_not_there(trace: Trace, place: str) -> None:
+    with pytest.raises(TraceError, match="no state of this trace; give 0 to 5"):
+        state_named(trace, place)
+
+
+@pytest.mark.parametrize(
+    "packet", ["m", "mzz,4", "m0", f"m{(1 << 64) - 1:x},8", "p", "pq", "Z0", "Z2,0,0", "qRcmd,4", "vCont;x", "z1,5"]
+)
+def test_malformed_packets_get_an_error(ask: Ask, packet: str) -> None:
+    assert ask(packet) == "E.the packet cannot be understood"
+
+
+@pytest.mark.parametrize("packet", ["", "vMustReplyEmpty", "X40000000,0:", "qSymbol::", "\xff\x00"])
+def test_unknown_packets_get_an_empty_answer(answers: PacketAnswers, packet: str) -> None:
+    assert answers.answer(packet.encode("latin-1")) == (b"",)
