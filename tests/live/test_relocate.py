@@ -207,3 +207,21 @@ def test_what_it_refuses() -> None:
     with bench("B") as lab:
         lab.stop_at(lab.symbol("copy_done"))
         assert "may have copied pages already" in lab.refused("kexec-relocate")
+
+
+@pytest.mark.parametrize(
+    ("case", "lines", "verdict"),
+    [
+        ("B", ["kexec-relocate"], "RELOCATED: 65 pages copied"),
+        ("B", ["kexec-relocate --pages 2"], "COPYING: 2 of 65 pages copied"),
+        ("B", ["kexec-relocate --corrupt 3"], "WRONG: 1 page differs"),
+        ("A", ["kexec-relocate"], "WRONG: stopped before a write"),
+        ("A", ["kexec-relocate", "kexec-relocate --force"], "WRONG: the relocation left its way; 0 of 65 pages copied"),
+    ],
+)
+def test_the_text_has_the_verdict_first_and_the_next_command_last(case: str, lines: list[str], verdict: str) -> None:
+    with bench(case) as lab:
+        text = [lab.text(line) for line in lines][-1]
+    assert text.startswith(verdict)
+    assert [line for line in text.splitlines() if len(line) > 80 or line != line.rstrip()] == []
+    assert any(line.startswith("next ") for line in text.splitlines()[-4:])
