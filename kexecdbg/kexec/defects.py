@@ -30,6 +30,10 @@ class DefectKind(enum.Enum):
     SEGMENT_NOT_FILLED = "leaves pages of the image's segments unfilled"
 
 
+HARMLESS = frozenset({DefectKind.SOURCE_WRITTEN_LATER, DefectKind.LIST_WRITTEN_LATER})
+"""What is odd, and does no harm in the order in which pages are copied."""
+
+
 class AreaKind(enum.Enum):
     """Memory that the relocation uses beside the list and the pages it copies."""
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "check": "the verdict before the MMU is switched on, at a gdbstub",
     "checks": "list and explain what kexec-check knows can go wrong",
     "why": "why a CPU at a gdbstub is stuck, after the fact",
+    "image": "show and audit the image that kexec has loaded, in a memory dump",
     "walk": "walk the translation tables of a machine at a gdbstub",
     "regs": "control registers of a machine at a gdbstub, field by field",
     "replay": "serve a recorded run to GDB: forwards and backwards, without QEMU",

@@ -1,0 +1,84 @@
+"""``kexecdbg image``: kexec-image on a memory dump."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from kexecdbg.arm64.registers import canonical_name
+from kexecdbg.checks.image_entry import argument_here, physical_addresses
+from kexecdbg.checks.image_view import find_argument, view_image
+from kexecdbg.errors import UsageError
+from kexecdbg.kexec.kernel_layout import layout_of_kernel
+from kexecdbg.machine.elf_core import ElfCore
+from kexecdbg.machine.state import CpuState
+from kexecdbg.ui.image_json import image_json
+from kexecdbg.ui.image_text import image_text
+from kexecdbg.ui.style import style_for
+
+SUMMARY = (
+    "Show and audit the image that kexec has loaded, in a dump that QEMU's monitor made (dump-guest-memory FILE). The "
+    "dump has no system registers: give those that matter with --assume."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The dump, the address, and what the dump does not have."""
+    parser.add_argument("--core", required=True, type=Path, metavar="FILE", help="the ELF file of dump-guest-memory")
+    parser.add_argument(
+        "address",
+        nargs="?",
+        metavar="ADDRESS",
+        help="physical address of struct kimage or kern_reloc_arg; default: what the CPU has in x0",
+    )
+    parser.add_argument("--cpu", type=int, default=0, metavar="N", help="whose registers (default: %(default)s)")
+    parser.add_argument("--vmlinux", type=Path, metavar="FILE", help="take struct kimage's layout from this kernel")
+    parser.add_argument("--assume", action="append", default=[], metavar="REG=VALUE", help="a register's value")
+    parser.add_argument("--list", action="store_true", help="show every run of the page list")
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Exit status 0 when nothing was found that makes the relocation fail, else 1."""
+    kernel = None if arguments.vmlinux is None else layout_of_kernel(arguments.vmlinux)
+    with ElfCore(arguments.core) as core:
+        state = _state(core, arguments)
+        found = None if arguments.address else argument_here(state, core)
+        if found is None:
+            address = _number(arguments.address, "ADDRESS") if arguments.address else state.get("X0")
+            if address is None:
+                raise UsageError(f"core {core.path} has no registers: give the ADDRESS of struct kimage")
+            found = find_argument(core, physical_addresses(state, core, address), kernel)
+        view = view_image(state, core, found)
+        if arguments.json:
+            print(json.dumps({**image_json(view), "core_missing": list(core.missing)}, indent=1))
+        else:
+            print(image_text(view, style_for(sys.stdout), whole_list=arguments.list))
+            for clause in core.missing:
+                print(f"the core lacks {clause}")
+    return 0 if view.sound else 1
+
+
+def _state(core: ElfCore, arguments: argparse.Namespace) -> CpuState:
+    if core.cpus and not 0 <= arguments.cpu < len(core.cpus):
+        raise UsageError(f"--cpu {arguments.cpu}: the core has the registers of CPUs 0 to {len(core.cpus) - 1}")
+    values = {}
+    for assumption in arguments.assume:
+        name, equals, value = assumption.partition("=")
+        canonical = canonical_name(name)
+        if not equals or canonical is None:
+            raise UsageError(f"--assume {assumption}: write it as REGISTER=VALUE, for instance TCR_EL2=0x80843510")
+        values[canonical] = _number(value, f"--assume {name}")
+    return CpuState(core.cpus[arguments.cpu] if core.cpus else {}).with_values(values)
+
+
+def _number(text: str, what: str) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        raise UsageError(f"{what} {text}: write a number, for instance 0x1b3081000") from None
+    if not 0 <= value < 1 << 64:
+        raise UsageError(f"{what} {text}: it does not fit into 64 bits")
+    return value

@@ -1,0 +1,89 @@
+"""``kexec-image``: the image that kexec has loaded, and the audit of its page list."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gdb
+
+from kexecdbg.errors import EnvironmentProblem, UsageError
+from kexecdbg.ui.style import Style
+
+from ..command import Command, add_assume_option, evaluate_address, selected_debugger, with_assumptions
+
+if TYPE_CHECKING:
+    from kexecdbg.kexec.argument import ArgumentLayout
+
+_LOADED = "*(unsigned long *)&kexec_image"
+
+
+class KexecImage(Command):
+    """See SUMMARY."""
+
+    NAME = "kexec-image"
+    SUMMARY = (
+        "Show the image that kexec has loaded: struct kimage (or the argument of the 2019 series), its segments, its "
+        "page list, where its pages go and how they are mapped; and audit it."
+    )
+    ANY_CPU = True
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "address",
+            nargs="?",
+            metavar="ADDRESS",
+            help="of struct kimage, a GDB expression; default: what the relocation code at the PC gets in x0, or "
+            "what the kernel's kexec_image points to",
+        )
+        parser.add_argument("--list", action="store_true", help="show every run of the page list")
+        parser.add_argument(
+            "--vmlinux", metavar="FILE", help="take the layout of struct kimage from this kernel's BTF or DWARF"
+        )
+        add_assume_option(parser)
+
+    def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
+        from kexecdbg.checks.image_entry import argument_here, physical_addresses
+        from kexecdbg.checks.image_view import find_argument, view_image
+        from kexecdbg.ui.image_json import image_json
+        from kexecdbg.ui.image_text import image_text
+
+        target = selected_debugger()
+        state, memory = with_assumptions(target.state(), arguments.assume), target.memory
+        found = None if arguments.address else argument_here(state, memory)
+        if found is None:
+            address = evaluate_address(arguments.address) if arguments.address else _loaded_image()
+            found = find_argument(memory, physical_addresses(state, memory, address), _kernel_layout(arguments.vmlinux))
+        view = view_image(state, memory, found)
+        return image_json(view), image_text(view, style, whole_list=arguments.list)
+
+
+def _loaded_image() -> int:
+    try:
+        address = evaluate_address(_LOADED)
+    except UsageError:
+        raise UsageError(
+            "the CPU is not at relocation code, and there is no symbol kexec_image; type kexec-image ADDRESS (of "
+            "struct kimage), or give GDB the kernel's symbols: symbol-file vmlinux"
+        ) from None
+    if not address:
+        raise UsageError("kexec_image is 0, no image is loaded: load the second kernel first (kexec -l)")
+    return address
+
+
+def _kernel_layout(vmlinux: str | None) -> ArgumentLayout | None:
+    """The layout of the kernel whose file was given, or whose symbols GDB has."""
+    from kexecdbg.kexec.kernel_layout import layout_of_kernel
+
+    if vmlinux is not None:
+        return layout_of_kernel(Path(vmlinux))
+    for file in gdb.objfiles():
+        try:
+            return layout_of_kernel(Path(str(file.filename)))
+        except EnvironmentProblem:
+            continue  # no kernel's file, or without debug information: the layout is told by what is in memory
+    return None
+
+
+COMMAND = KexecImage
