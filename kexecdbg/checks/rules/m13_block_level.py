@@ -11,15 +11,15 @@ from kexecdbg.checks.alternatives import alternatives
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.mapped import trusted_scans
 from kexecdbg.checks.qemu_laxity import remark
-from kexecdbg.checks.repairs import change_descriptor
 from kexecdbg.checks.rule import Rule
+from kexecdbg.checks.rules.m14_descriptor_type import points_to_table
 from kexecdbg.checks.situation import Situation
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
     fault = situation.fetch_fault
     on_path = fault is not None and fault.cause.kind is CauseKind.ILLEGAL_BLOCK
-    if fault is not None and on_path and not _is_mistyped_pointer(situation):
+    if fault is not None and on_path and not points_to_table(situation, fault.cause):
         leaf = situation.fetch.levels[-1]
         wider = alternatives(situation).get("DS")
         yield Finding(
@@ -60,13 +60,6 @@ def _elsewhere(situation: Situation, reported: int | None) -> Iterator[Finding]:
             "count": len(blocks),
         },
     )
-
-
-def _is_mistyped_pointer(situation: Situation) -> bool:
-    """Whether the block is a table descriptor with the wrong type: then it is M14's."""
-    assert situation.fetch_fault is not None
-    cause = situation.fetch_fault.cause
-    return change_descriptor(situation, cause, set_bits=0b10, what="sets bit 1") is not None
 
 
 def _granule(situation: Situation) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kexecdbg.arm64.faults import CauseKind
+from kexecdbg.arm64.bits import bit
+from kexecdbg.arm64.faults import Cause, CauseKind
+from kexecdbg.arm64.regimes import RANGE_SELECT_BIT
+from kexecdbg.arm64.translation import stage1_of
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.repairs import change_descriptor
 from kexecdbg.checks.rule import Rule
@@ -24,9 +27,9 @@ def _check(situation: Situation) -> Iterator[Finding]:
     if last.descriptor is None or last.descriptor & 0b11 != 0b01:
         return
     kind = "page" if last.level == 3 else "table"
-    repair = change_descriptor(situation, fault.cause, set_bits=_TYPE_BIT, what=f"sets bit 1: type {kind}")
-    if repair is None and last.level != 3:
+    if last.level != 3 and not points_to_table(situation, fault.cause):
         return
+    repair = change_descriptor(situation, fault.cause, set_bits=_TYPE_BIT, what=f"sets bit 1: type {kind}")
     yield Finding(
         "M14",
         Severity.FATAL,
@@ -36,6 +39,19 @@ def _check(situation: Situation) -> Iterator[Finding]:
         {"address": last.address, "level": last.level, "descriptor": last.descriptor, "bit": 1},
         repair,
     )
+
+
+def points_to_table(situation: Situation, cause: Cause) -> bool:
+    """Whether the block that ``cause`` names is in truth a table descriptor with the wrong type.
+
+    It is one when it leads to the code as a table, or has address bits that a block of its level does not have.
+    """
+    if change_descriptor(situation, cause, set_bits=_TYPE_BIT, what="") is not None:
+        return True
+    last = situation.fetch.levels[-1]
+    upper = situation.regime.facts.two_ranges and bool(bit(situation.next_pc, RANGE_SELECT_BIT))
+    table = stage1_of(situation.after, situation.regime, upper=upper).table
+    return bool((last.descriptor or 0) & table.reserved_bits(last.level, is_table=False))
 
 
 RULE = Rule(

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kexecdbg.arm64.faults import Cause, CauseKind
+from kexecdbg.arm64.faults import CauseKind
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.repairs import change_descriptor
 from kexecdbg.checks.rule import Rule
+from kexecdbg.checks.rules.m14_descriptor_type import points_to_table
 from kexecdbg.checks.situation import Situation
 
 _AF = 10
-_TYPE_BIT = 0b10
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
     fault = situation.fetch_fault
-    if fault is None or fault.cause.kind is not CauseKind.ACCESS_FLAG or _points_to_table(situation, fault.cause):
+    if fault is None or fault.cause.kind is not CauseKind.ACCESS_FLAG or points_to_table(situation, fault.cause):
         return
     repair = change_descriptor(situation, fault.cause, set_bits=1 << _AF, what="sets bit 10, AF")
-    if repair is None:
-        return
     yield Finding(
         "M15",
         Severity.FATAL,
@@ -35,11 +33,6 @@ def _check(situation: Situation) -> Iterator[Finding]:
         },
         repair,
     )
-
-
-def _points_to_table(situation: Situation, cause: Cause) -> bool:
-    """Whether the block is in truth a table descriptor with the wrong type: as a table it leads to the code (M14)."""
-    return change_descriptor(situation, cause, set_bits=_TYPE_BIT, what="") is not None
 
 
 RULE = Rule(
