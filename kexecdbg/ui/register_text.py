@@ -5,7 +5,7 @@ from __future__ import annotations
 from kexecdbg.arm64.registers.model import DecodedField, DecodedRegister
 from kexecdbg.ui.style import Style, hanging
 
-_NAME_COLUMN = 12
+NAME_COLUMN = 12
 _FIELD_COLUMN = 32
 _WIDEST_DECIMAL = 7
 """Fields up to this many bits (TxSZ has 6) are numbers people know in decimal."""
@@ -23,23 +23,23 @@ def brief(decoded: DecodedRegister, style: Style) -> str:
     layout = f" ({decoded.layout})" if decoded.layout else ""
     shown = "  ".join(filter(None, (_brief_field(field) for field in decoded.fields)))
     lines = [
-        hanging(decoded.name, f"{value_text(decoded.value)}{layout}  {shown}".rstrip(), _NAME_COLUMN, style),
+        hanging(decoded.name, f"{value_text(decoded.value)}{layout}  {shown}".rstrip(), NAME_COLUMN, style),
         *_grouped_findings(decoded, style),
-        *_assumptions(decoded, style, _NAME_COLUMN),
+        *_assumptions(decoded, style, NAME_COLUMN),
     ]
     return "\n".join(lines)
 
 
 def _grouped_findings(decoded: DecodedRegister, style: Style) -> list[str]:
     """Reserved bits in one line a kind; reserved values as sentences."""
-    pad = " " * _NAME_COLUMN
+    pad = " " * NAME_COLUMN
     lines = []
     for kind, text in (("res1", "RES1 bits that are 0"), ("res0", "RES0 bits that are 1")):
         ranges = [str(f.msb) if f.msb == f.lsb else f"{f.msb}:{f.lsb}" for f in decoded.findings if f.kind == kind]
         if ranges:
-            lines.append(style.warn(hanging(f"{pad}! ", f"{text}: {', '.join(ranges)}", _NAME_COLUMN + 2)))
+            lines.append(style.warn(hanging(f"{pad}! ", f"{text}: {', '.join(ranges)}", NAME_COLUMN + 2)))
     others = [f.text for f in decoded.findings if f.kind not in ("res0", "res1")]
-    return [*lines, *(style.bad(hanging(f"{pad}! ", text, _NAME_COLUMN + 2)) for text in others)]
+    return [*lines, *(style.bad(hanging(f"{pad}! ", text, NAME_COLUMN + 2)) for text in others)]
 
 
 def _brief_field(field: DecodedField) -> str:

@@ -32,6 +32,7 @@ def list_registers(state: CpuState, names: Sequence[str], asked_for: bool, raw: 
         raise TargetError(f"{', '.join(names)}: {_ABSENT}")
     document: dict[str, Any] = {}
     paragraphs = []
+    zero = []
     for name, value in values.items():
         if value is None:
             document[name] = {"value": None}
@@ -40,13 +41,17 @@ def list_registers(state: CpuState, names: Sequence[str], asked_for: bool, raw: 
             continue
         decoded = decode(name, value, state)
         document[name] = json_form.decoded_register(decoded)
-        if raw:
+        if not value and not decoded.findings and not asked_for and not raw:
+            zero.append(name)
+        elif raw:
             paragraphs.append(f"{name:<20} {register_text.value_text(value)}")
         else:
             paragraphs.append((register_text.full if asked_for else register_text.brief)(decoded, style))
             along = _read_along(name, value, state)
             document[name]["along"] = along
             paragraphs += [hanging(" " * _ALONG_COLUMN, sentence, _ALONG_COLUMN + 2) for sentence in along]
+    if zero:
+        paragraphs.append(hanging("0", " ".join(zero), register_text.NAME_COLUMN))
     return document, "\n".join(paragraphs)
 
 

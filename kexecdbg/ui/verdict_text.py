@@ -6,6 +6,7 @@ from kexecdbg.arm64.regimes import RegimeFacts, regime_of
 from kexecdbg.arm64.syndromes import decode_syndrome
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair, Severity
 from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Place, Prediction
+from kexecdbg.checks.rules import all_rules
 from kexecdbg.checks.verdict import Judgement, Verdict
 from kexecdbg.ui.style import Style, hanging
 
@@ -18,7 +19,11 @@ def verdict_text(verdict: Verdict, style: Style) -> str:
     lines = [
         f"{_headline(verdict, style)}: the write at {situation.site:#x} switches the {situation.regime.value} MMU on"
     ]
-    lines += [finding_text(finding, style) for finding in verdict.findings]
+    fatal = any(finding.severity is Severity.FATAL for finding in verdict.findings)
+    lines += [
+        _heading(finding, style) if fatal and finding.severity is not Severity.FATAL else finding_text(finding, style)
+        for finding in verdict.findings
+    ]
     lines.append(prediction_text(verdict.prediction, verdict, style))
     lines.append(_next(verdict))
     return "\n".join(lines)
@@ -49,6 +54,14 @@ def finding_text(finding: Finding, style: Style) -> str:
     if finding.repair is not None:
         lines.append(hanging("", f"repair: {repair_text(finding.repair)}", _COLUMN))
     return "\n".join(lines)
+
+
+def _heading(finding: Finding, style: Style) -> str:
+    """A finding that does not stop the CPU, beside one that does: its rule's title; --json has all of it."""
+    label = f"{finding.id} {finding.severity.value}"
+    titles = {rule.id: rule.title for rule in all_rules()}
+    text = hanging(label, titles.get(finding.id, finding.text), _COLUMN)
+    return style.warn(label) + text[len(label) :]
 
 
 def repair_text(repair: Repair) -> str:
