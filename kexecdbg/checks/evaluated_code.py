@@ -30,7 +30,7 @@ from kexecdbg.machine.state import CpuState
 
 _LONGEST_APPROACH = 2048
 """How many instructions are evaluated to get to the switch, at most."""
-_LONGEST_AFTERMATH = 256
+_LONGEST_AFTERMATH = 128
 """How many instructions are evaluated after it, at most."""
 
 
