@@ -178,11 +178,6 @@ class Situation:
         """The next instructions as the code that runs now sees them, at most 64 bytes; ``None`` if unreadable."""
         return self._read(read_through(self.before, self.memory, self.next_pc), 64 - self.next_pc % 64)
 
-    @cached_property
-    def reaches_intended_code(self) -> bool:
-        """Whether the next fetch gets the instructions that the code now running sees."""
-        return self.fetch_fault is None and self.finds_intended_code(self.fetch)
-
     def finds_intended_code(self, result: Walk) -> bool:
         """Whether the walk ``result`` of the next PC leads to the instructions that the code now running sees."""
         if result.pa is None or self.intended_code is None:

@@ -39,10 +39,11 @@ def _check(situation: Situation) -> Iterator[Finding]:
             yield _of_list(defect)
         elif defect.area.kind in _AREAS:
             overwritten.setdefault(defect.area.kind, []).append(defect)
-    # Tables that do not even map the code are read wrong: what looks like one of them may be anything.
-    misread = not situation.reaches_intended_code
-    for kind, defects in overwritten.items():
-        yield _of_areas(defects, follows=misread and kind is AreaKind.TABLES)
+    if not situation.finds_intended_code(situation.fetch):
+        # Tables that do not even lead to the code are read wrong: what looks like one of them may be anything.
+        overwritten.pop(AreaKind.TABLES, None)
+    for defects in overwritten.values():
+        yield _of_areas(defects)
 
 
 def _of_end(relocation: Relocation, defect: Defect) -> Finding:
@@ -82,7 +83,7 @@ def _of_list(defect: Defect) -> Finding:
     )
 
 
-def _of_areas(defects: list[Defect], *, follows: bool) -> Finding:
+def _of_areas(defects: list[Defect]) -> Finding:
     """What is overwritten of one kind, in one finding; the page that is overwritten first counts."""
     defect = min(defects, key=lambda each: each.first.index)
     area, first = defect.area, defect.first
@@ -95,7 +96,6 @@ def _of_areas(defects: list[Defect], *, follows: bool) -> Finding:
         f"Entry {first.writer} of the page list copies {first.writer_source or 0:#x} over {area.name} at "
         f"{max(area.start, first.page):#x}, which the relocation still needs{more}.",
         {**_evidence(defect, first), "count": count, "area": area.name},
-        is_consequence=follows,
     )
 
 

@@ -45,12 +45,12 @@ def _check(situation: Situation) -> Iterator[Finding]:
     relocation = situation.relocation
     if relocation is None or copies_with_mmu_off(relocation) or any(each.output_is_ipa for each in relocation.scans):
         return
+    if not situation.finds_intended_code(situation.fetch):
+        return  # Tables that do not even lead to the code are read wrong, and there are rules on that.
     mapped = _Mapped(relocation)
-    # When the code itself is not mapped right, the same cause shows here as well.
-    follows = not situation.reaches_intended_code
     for pages in _needed(relocation):
-        yield from _not_mapped(relocation, pages, mapped, follows)
-        yield from _mapped_elsewhere(relocation, pages, mapped, follows)
+        yield from _not_mapped(relocation, pages, mapped)
+        yield from _mapped_elsewhere(relocation, pages, mapped)
 
 
 def _needed(relocation: Relocation) -> Iterator[_Pages]:
@@ -110,7 +110,7 @@ class _Mapped:
         return np.maximum(at, 0), inside
 
 
-def _not_mapped(relocation: Relocation, pages: _Pages, mapped: _Mapped, follows: bool) -> Iterator[Finding]:
+def _not_mapped(relocation: Relocation, pages: _Pages, mapped: _Mapped) -> Iterator[Finding]:
     denied = mapped.denied(pages)
     for number in denied[:_TRIED]:
         va, pa = int(pages.addresses[number]), int(pages.expected[number])
@@ -133,7 +133,6 @@ def _not_mapped(relocation: Relocation, pages: _Pages, mapped: _Mapped, follows:
                 "descriptor": result.levels[-1].descriptor if result.levels else None,
             },
             _repair(relocation, pages, mapped, result, pa),
-            is_consequence=follows,
             leads_to=_exception(relocation, pages, va, fault),
         )
         return
@@ -166,7 +165,7 @@ def _repair(relocation: Relocation, pages: _Pages, mapped: _Mapped, result: Walk
     return DescriptorRepair(leaf.address, leaf.descriptor, pa | attributes, f"maps {pa:#x} as the other pages are")
 
 
-def _mapped_elsewhere(relocation: Relocation, pages: _Pages, mapped: _Mapped, follows: bool) -> Iterator[Finding]:
+def _mapped_elsewhere(relocation: Relocation, pages: _Pages, mapped: _Mapped) -> Iterator[Finding]:
     wrong = mapped.elsewhere(pages)
     if not wrong:
         return
@@ -195,7 +194,6 @@ def _mapped_elsewhere(relocation: Relocation, pages: _Pages, mapped: _Mapped, fo
             "descriptor": leaf.descriptor,
         },
         repair,
-        is_consequence=follows,
     )
 
 

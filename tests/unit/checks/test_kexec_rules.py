@@ -497,9 +497,16 @@ def test_k07_the_copy_of_the_linear_map() -> None:
     assert (finding.evidence["va"], finding.evidence["page"]) == (linear(page), page)
 
 
-def test_k07_follows_from_tables_that_do_not_map_the_code() -> None:
-    found = kexec_findings(at_switch(replace(SOUND, tcr_el2=0x8084_351F)))
-    assert found and all(finding.id == "K07" and finding.is_consequence for finding in found)
+@pytest.mark.parametrize("tcr", [0x8084_351F, 0x8084_7510, 0x8080_3510])
+def test_tables_that_are_read_wrong_are_the_other_rules_business(tcr: int) -> None:
+    """T0SZ of 3 levels, TG0 of 64 KiB, PS of 32 bits: nothing is where it seems."""
+    assert kexec_findings(at_switch(replace(SOUND, tcr_el2=tcr))) == []
+
+
+def test_k07_is_about_tables_that_lead_to_the_code_even_if_it_cannot_be_fetched() -> None:
+    source = source_of(SOUND, NEW_KERNEL + 40 * 0x1000)
+    case = replace(SOUND, code_descriptor=EXECUTABLE_AT_EL2 | 1 << 54, defect=unmap(source))
+    assert only(at_switch(case), "K07").evidence["va"] == source
 
 
 # K08
