@@ -84,7 +84,7 @@ class KimageView:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was found that makes the relocation fail; where no rule could be applied, in the list alone."""
+        """Whether nothing was found that makes the relocation fail; without the rules, in the list alone."""
         fatal = any(finding.severity is Severity.FATAL for finding in self.findings)
         judged = "K06" in self.applied or all(defect.kind in HARMLESS for defect in self.audit.defects)
         return judged and not fatal
