@@ -60,8 +60,11 @@ class GdbRegisters:
             return None
         try:
             return int(value.cast(gdb.lookup_type("unsigned long"))) & mask(8 * value.type.sizeof)
-        except gdb.MemoryError:
-            return None  # GDB's way to say that the target calls the value unavailable
+        except gdb.error as error:
+            # GDB's two ways to say that the target calls the value unavailable.
+            if isinstance(error, gdb.MemoryError) or "not available" in str(error):
+                return None
+            raise
 
 
 _names_of_architecture: dict[tuple[str, ...], dict[str, str]] = {}
