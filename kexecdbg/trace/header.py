@@ -29,6 +29,7 @@ class TraceHeader:
         command_line: QEMU's, as far as it could be found out.
         build_id: of the symbol file, hexadecimal; empty without one.
         regions: the machine's memory map.
+        device_registers: what device registers held when the recording began: physical address, bytes, value.
         target_description: the gdbstub's own description of the registers, XML text by file name (``target.xml``);
             a replay serves it again, so that GDB sees the names and numbers of the recorded QEMU.
         whole_memory: all RAM that anything had ever been written to was recorded, not only what was looked at.
@@ -42,6 +43,7 @@ class TraceHeader:
     command_line: tuple[str, ...] = ()
     build_id: str = ""
     regions: tuple[Region, ...] = ()
+    device_registers: tuple[tuple[int, int, int], ...] = ()
     target_description: Mapping[str, str] = field(default_factory=dict)
     whole_memory: bool = False
     recorder: str = ""
@@ -85,6 +87,9 @@ def _from_document(document: Any) -> TraceHeader:
             qemu_version=_text(document["qemu_version"]),
             command_line=tuple(_text(word) for word in document["command_line"]),
             build_id=_text(document["build_id"]),
+            device_registers=tuple(
+                _device_register(row) for row in _bounded(document.get("device_registers", []), _MAX_REGIONS)
+            ),
             regions=tuple(_region(row) for row in _bounded(document["regions"], _MAX_REGIONS)),
             target_description={_text(k): _text(v) for k, v in document["target_description"].items()},
             whole_memory=document["whole_memory"] is True,
@@ -114,3 +119,10 @@ def _region(row: Any) -> Region:
     if not 0 <= int(start) < int(end) <= 1 << 64:
         raise ValueError(f"region {row!r}")
     return Region(int(start), int(end), RegionKind(kind), _text(name), int(backing_offset))
+
+
+def _device_register(row: Any) -> tuple[int, int, int]:
+    address, size, value = map(int, row)
+    if size not in (1, 2, 4, 8) or not 0 <= address < 1 << 64 or not 0 <= value < 1 << 8 * size:
+        raise ValueError(f"device register {row!r}")
+    return address, size, value

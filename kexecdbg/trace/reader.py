@@ -73,6 +73,7 @@ class Trace:
         self._register_numbers = {name: number for number, name in enumerate(self.header.registers)}
         self._blocks: OrderedDict[int, StepBlock] = OrderedDict()
         self._page_frames: OrderedDict[int, bytes] = OrderedDict()
+        self._first_writes: dict[int, int] = {}
 
     @classmethod
     def open(cls, path: Path) -> Trace:
@@ -226,6 +227,18 @@ class Trace:
         """Number of the state that the page's last version up to state ``number`` is of."""
         return self._index.version_step(page, number)
 
+    @cached_property
+    def device_registers(self) -> dict[tuple[int, int], int]:
+        """Values of device registers when the recording began, by physical address and size."""
+        return {(address, size): value for address, size, value in self.header.device_registers}
+
+    def first_write_to(self, page: int) -> int:
+        """The first step that writes to the page at physical address ``page``; ``steps`` when none does."""
+        if page not in self._first_writes:
+            steps = (step for block in self.blocks() if (step := _first_write(block, page)) is not None)
+            self._first_writes[page] = next(steps, self.steps)
+        return self._first_writes[page]
+
     def pages(self) -> list[int]:
         """Physical addresses of all pages of which anything was recorded, ascending."""
         return self._pages
@@ -300,6 +313,19 @@ class RecordedMemory:
                 raise MemoryUnreadableError(address, size, f"not recorded in this trace (state {self._number})")
             data += piece
         return bytes(data)
+
+    def read_device_register(self, address: int, size: int) -> int:
+        """A device register as it was when the recording began, if nothing has written to that device's page since.
+
+        Raises:
+            MemoryUnreadableError: it was not read then, or has been written to.
+        """
+        value = self._trace.device_registers.get((address, size))
+        if value is None:
+            raise MemoryUnreadableError(address, size, "this device register was not recorded")
+        if self._trace.first_write_to(address & -PAGE_SIZE) < self._number:
+            raise MemoryUnreadableError(address, size, "the device was written to after its registers were recorded")
+        return value
 
     def _read_in_page(self, page: int, offset: int, length: int) -> bytes | None:
         contents = self._trace.page_at(page, self._number)
@@ -414,6 +440,14 @@ class _Index:
 
 def _place_after(rows: list[tuple[int, int]], number: int) -> int:
     return bisect_right(rows, number, key=lambda row: row[0])
+
+
+def _first_write(block: StepBlock, page: int) -> int | None:
+    """Number of the first step in ``block`` that writes to the page at ``page``."""
+    places = np.flatnonzero(block.write_pas // PAGE_SIZE == page // PAGE_SIZE)
+    if not len(places):
+        return None
+    return block.first + int(np.searchsorted(block.write_starts, places[0], side="right")) - 1
 
 
 def _writes(block: StepBlock, step: int) -> Iterator[MemoryWrite]:

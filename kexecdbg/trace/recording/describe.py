@@ -17,6 +17,7 @@ from kexecdbg.machine.gdb_remote.description import TargetDescription
 from kexecdbg.machine.memory_map import MemoryMap
 from kexecdbg.qemu.guest_memory import QemuStub
 from kexecdbg.trace.header import TraceHeader
+from kexecdbg.trace.recording.device_registers import read_device_registers
 
 _CPU_TYPE = re.compile(r"child<([\w.-]+)-arm-cpu>")
 _CHANGED_ONLY_BY_INSTRUCTIONS = frozenset({"PAR_EL1"})
@@ -58,6 +59,7 @@ def describe(
         command_line=command_line,
         build_id=build_id(symbol_file) if symbol_file else "",
         regions=memory_map.regions,
+        device_registers=read_device_registers(stub, memory_map),
         target_description=description.files,
         whole_memory=whole_memory,
         recorder=f"kexecdbg {__version__}",

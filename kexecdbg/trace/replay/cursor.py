@@ -9,6 +9,7 @@ from kexecdbg.arm64.bits import mask
 from kexecdbg.arm64.evaluation import TranslatedMemory
 from kexecdbg.arm64.faults import Access
 from kexecdbg.errors import MemoryUnreadableError, TraceError
+from kexecdbg.machine.memory_map import RegionKind
 from kexecdbg.machine.state import CpuState
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.replay.faults import first_fault
@@ -68,7 +69,14 @@ class Cursor:
     # What is there
 
     def read_physical(self, address: int, size: int) -> bytes:
-        """See :meth:`kexecdbg.trace.reader.RecordedMemory.read`."""
+        """Exactly ``size`` bytes, or a whole device register, from physical ``address``.
+
+        Raises:
+            MemoryUnreadableError: it was not recorded.
+        """
+        region = self._memory.memory_map.find(address)
+        if region is not None and region.kind is RegionKind.DEVICE:
+            return self._memory.read_device_register(address, size).to_bytes(size, "little")
         return self._memory.read(address, size)
 
     def read_virtual(self, address: int, size: int) -> bytes:
