@@ -16,6 +16,8 @@ from kexecdbg.machine.debugger import Debugger
 from kexecdbg.machine.memory import write_and_verify
 from kexecdbg.machine.state import CpuState
 
+_NZCV = 0xF << 28
+
 
 @dataclass(frozen=True)
 class RepairPlan:
@@ -50,24 +52,37 @@ def plan_repairs(verdict: Verdict, state: CpuState) -> RepairPlan:
         raise UsageError(f"no single write cures {', '.join(finding.id for finding in fatal)}")
     situation = verdict.situation
     pc = state.get("PC")
-    before_switch = pc == situation.site
-    operand = _operand(verdict, state) if before_switch else None
+    at_switch = pc == situation.site
+    ahead = situation.start is not None and pc == situation.start.get("PC")
+    operand = _operand(verdict, state) if at_switch else None
     for repair in repairs:
         if isinstance(repair, RegisterRepair) and not _is_pending(repair, verdict, operand):
+            if ahead:
+                raise UsageError(f"{repair.register} is not written yet; run kexec-step --before to get to the switch")
             raise UsageError(
                 f"{repair.register} cannot be written from the debugger; correct the code: "
                 f"{repair.register} = {repair.new:#x}"
             )
-    if before_switch:
+    if at_switch or ahead:
         return RepairPlan(verdict, tuple(repairs), operand, None, None)
-    if pc not in (situation.vector, situation.next_pc):
+    prediction = verdict.prediction
+    if prediction.first is None or pc not in (prediction.vector, prediction.first.elr):
         raise UsageError(f"the CPU is at {pc:#x}, not at the switch or stuck after it; run kexec-check again")
-    if situation.fetch_fault is None:
+    if situation.fetch_fault is None and prediction.first.elr == situation.next_pc:
         raise UsageError(
             f"the CPU fetched {situation.next_pc:#x} through the wrong translation and may keep it in its TLB, which a "
             "debugger cannot invalidate; start the machine again and repair before the switch"
         )
-    return RepairPlan(verdict, tuple(repairs), None, situation.next_pc, situation.before.get("PSTATE"))
+    return RepairPlan(verdict, tuple(repairs), None, prediction.first.elr, _pstate_before_exception(verdict, state))
+
+
+def _pstate_before_exception(verdict: Verdict, state: CpuState) -> int | None:
+    """PSTATE of the code that faulted; the flags are those of now: an exception leaves them alone."""
+    situation, first = verdict.situation, verdict.prediction.first
+    code, now = situation.before.get("PSTATE"), state.get("PSTATE")
+    if first is None or first.elr == situation.next_pc or code is None or now is None:
+        return code
+    return code & ~_NZCV | now & _NZCV
 
 
 def _operand(verdict: Verdict, state: CpuState) -> str | None:

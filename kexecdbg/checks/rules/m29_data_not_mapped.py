@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kexecdbg.arm64.faults import Access, Fault, FaultKind
+from kexecdbg.arm64.descriptors import AF_BIT, AP2_BIT
+from kexecdbg.arm64.faults import Access, CauseKind, Fault, FaultKind
 from kexecdbg.checks.alternatives import alternatives
-from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.finding import DescriptorRepair, Finding, Severity
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
 from kexecdbg.checks.touches import Touch, TouchKind
@@ -60,8 +61,29 @@ def _finding(situation: Situation, touch: Touch, fault: Fault, is_consequence: b
             "register": fault.cause.register,
             "field": fault.cause.field,
         },
+        _repair(situation, touch, fault),
         is_consequence=is_consequence,
     )
+
+
+_CURES = {
+    CauseKind.ACCESS_FLAG: (0, 1 << AF_BIT, "sets bit 10, AF"),
+    CauseKind.READ_ONLY: (1 << AP2_BIT, 0, "clears bit 7, AP[2]: the page is writable"),
+}
+"""What to do about a descriptor that maps the address, but not for this access: bits to clear, to set, and why."""
+
+
+def _repair(situation: Situation, touch: Touch, fault: Fault) -> DescriptorRepair | None:
+    cause = fault.cause
+    cure = _CURES.get(cause.kind)
+    level = next((found for found in situation.walk(touch.address).levels if found.address == cause.address), None)
+    if cure is None or level is None or level.descriptor is None:
+        return None
+    clear, set_bits, text = cure
+    new = level.descriptor & ~clear | set_bits
+    if situation.walk(touch.address, words={level.address: new}).fault_for(touch.access) is not None:
+        return None
+    return DescriptorRepair(level.address, level.descriptor, new, text)
 
 
 RULE = Rule(

@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 
 from kexecdbg.arm64.faults import Access
-from kexecdbg.checks.finding import Severity
+from kexecdbg.checks.finding import DescriptorRepair, Severity
+from kexecdbg.checks.fixing import plan_repairs
 from kexecdbg.checks.lead_up import ways_to
 from kexecdbg.checks.prediction import ExceptionRecord, Outcome, predict
 from kexecdbg.checks.touches import TouchKind
 from kexecdbg.checks.verdict import Judgement
 from kexecdbg.errors import UsageError
 from kexecdbg.machine.state import CpuState
-from tests.unit.checks.moments import AP2, CODE, EL1, EXEC, SCTLR, UXN, VECTORS
+from tests.unit.checks.moments import AF, AP2, CODE, EL1, EXEC, SCTLR, UXN, VECTORS
 from tests.unit.checks.snippets import DATA, HOLE, TEXTBOOK, Snippet, at_el2, found
 
 A, SA = 1 << 1, 1 << 3
@@ -163,6 +164,34 @@ def test_the_first_fault_after_the_switch(name: str) -> None:
     assert verdict.judgement is Judgement.FAULTS
     (finding,) = [f for f in verdict.findings if f.id == name[:3]][:1]
     assert finding.severity is Severity.FATAL
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [(EXEC | UXN | AP2, EXEC | UXN), (EXEC & ~AF | UXN, EXEC | UXN)], ids=["read-only", "AF"]
+)
+def test_m29_is_repaired_where_one_bit_does_it_and_the_run_goes_on_at_the_access(wrong: int, right: int) -> None:
+    snippet = replace(TOUCHING, data=wrong)
+    verdict = snippet.verdict()
+    (finding,) = [finding for finding in verdict.findings if finding.id == "M29"][:1]
+    assert isinstance(finding.repair, DescriptorRepair)
+    assert (finding.repair.old, finding.repair.new) == (DATA | wrong, DATA | right)
+    frozen = verdict.situation.after.with_values({"PC": VECTORS + 0x200, "PSTATE": 0x6000_03C9})
+    plan = plan_repairs(verdict, frozen)
+    assert (plan.resume_at, plan.resume_pstate) == (CODE + 36, 0x6000_03C9)
+    assert replace(TOUCHING, data=right).verdict().judgement is Judgement.SOUND
+
+
+def test_repairs_before_the_switch_is_reached() -> None:
+    leaf = Snippet(()).tables().descriptor_address(CODE)
+    snippet = replace(COMPUTED, adjust=lambda tables: tables.set_descriptor(CODE, 3, CODE | EXEC | UXN))
+    verdict = snippet.verdict()
+    plan = plan_repairs(verdict, snippet.situation().start or CpuState({}))
+    assert [(getattr(r, "address", None), r.new, plan.operand) for r in plan.repairs] == [(leaf, CODE | EXEC, None)]
+    wrong_endianness = replace(
+        COMPUTED, lines=tuple(x.replace(f"{SCTLR_VALUE:#x}", "0x32e51835") for x in COMPUTED.lines)
+    )
+    with pytest.raises(UsageError, match="SCTLR_EL2 is not written yet; run kexec-step --before"):
+        plan_repairs(wrong_endianness.verdict(), wrong_endianness.situation().start or CpuState({}))
 
 
 def test_an_aligned_access_with_alignment_checking_is_no_m33() -> None:
