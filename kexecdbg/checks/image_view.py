@@ -139,9 +139,11 @@ def view_image(state: CpuState, memory: PhysicalMemory, argument: RelocationArgu
     """
     unchecked: list[str] = []
     entry: Entry | None = None
+    regime: Regime | None = None
     areas = _areas_of_argument(argument)
     try:
         entry = entry_of(state, memory, argument)
+        regime = entry.relocation.regime
         areas = entry.relocation.areas
     except KexecdbgError as error:
         unchecked.append(f"whether tables and stack are overwritten: {error}")
@@ -167,7 +169,7 @@ def view_image(state: CpuState, memory: PhysicalMemory, argument: RelocationArgu
         segments=segments,
         areas=areas,
         destinations=destinations,
-        regime=None if entry is None else entry.relocation.regime,
+        regime=regime,
         audit=audited,
         findings=by_severity(findings),
         applied=tuple(applied),

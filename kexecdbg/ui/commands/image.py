@@ -71,7 +71,8 @@ def _state(core: ElfCore, arguments: argparse.Namespace) -> CpuState:
         if not equals or canonical is None:
             raise UsageError(f"--assume {assumption}: write it as REGISTER=VALUE, for instance TCR_EL2=0x80843510")
         values[canonical] = _number(value, f"--assume {name}")
-    return CpuState(core.cpus[arguments.cpu] if core.cpus else {}).with_values(values)
+    # They are what the CPU had, not a write that is still to come: the dump just lacks them.
+    return CpuState({**(core.cpus[arguments.cpu] if core.cpus else {}), **values})
 
 
 def _number(text: str, what: str) -> int:

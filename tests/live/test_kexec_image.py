@@ -1,0 +1,121 @@
+"""kexec-image on the lab's relocations: live, and the same through a memory dump that QEMU's monitor makes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kexecdbg.errors import KexecdbgError
+from kexecdbg.lab.enable import EnableCase
+from kexecdbg.machine.elf_core import ElfCore
+from tests.live.machines import SECONDS, Bench, bench
+
+NOT_IN_A_DUMP = (
+    "HCR_EL2", "SCTLR_EL1", "SCTLR_EL2", "TCR_EL2", "MAIR_EL2", "TTBR0_EL2", "VBAR_EL2", "ID_AA64MMFR0_EL1",
+    "ID_AA64MMFR1_EL1", "ID_AA64MMFR2_EL1", "ID_AA64PFR0_EL1",
+)  # fmt: skip
+START, END = 0x1_8000_0000, 0x1_B400_0000
+"""What the guest uses of its 8 GiB."""
+
+
+@pytest.fixture(scope="module")
+def at_switch() -> Iterator[Bench]:
+    """Case A of 2019, at the write that switches the MMU on."""
+    with bench("A") as lab:
+        lab.stop_at(lab.symbol("turn_on_mmu_sctlr_write"))
+        yield lab
+
+
+def image_of(core: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The shell command on a dump."""
+    command = [sys.executable, "-m", "kexecdbg", "image", "--core", str(core), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+def assumptions(lab: Bench) -> list[str]:
+    """The system registers as they are, as options."""
+    values = {name: lab.gdb.command(f"output/x ${name}") for name in NOT_IN_A_DUMP}
+    return [f"--assume={name}={value}" for name, value in values.items() if value != "void"]
+
+
+def test_the_image_at_the_switch(at_switch: Bench) -> None:
+    image = at_switch.run("kexec-image")
+    assert image["argument"]["layout"] == "struct kern_reloc_arg, RFC v2"
+    assert (image["list"]["pages"], image["list"]["end"], image["sound"]) == (65, "done", True)
+    assert image["audit"] == []
+    assert image["destinations"] == [
+        {"start": "0x180000000", "end": "0x180001000", "va": "0x180000000", "mapped": 0x1000},
+        {"start": "0x180080000", "end": "0x1800c0000", "va": "0x180080000", "mapped": 0x4_0000},
+    ]
+    kinds = {area["kind"] for area in image["areas"]}
+    assert kinds == {"argument", "code", "tables", "vectors"}
+    # An address says the same.
+    assert at_switch.run(f"kexec-image {image['argument']['address']}") == image
+
+
+def test_text_fits_and_begins_with_the_verdict(at_switch: Bench) -> None:
+    for line in ("kexec-image", "kexec-image --list"):
+        lines = at_switch.text(line).splitlines()
+        assert lines[0] == "SOUND: 65 pages to copy, 0.3 MiB"
+        assert max(map(len, lines)) <= 80
+    runs = at_switch.run("kexec-image")["list"]["runs"]
+    assert sum(run["destination"] in line for line in lines for run in runs[1:2]) == 1
+
+
+def test_what_is_no_argument_is_refused(at_switch: Bench) -> None:
+    message = at_switch.refused("kexec-image 0x180080000")
+    assert "neither a struct kimage nor a kern_reloc_arg" in message and "--vmlinux" in message
+    assert "cannot evaluate" in at_switch.refused("kexec-image no_such_symbol")
+
+
+def test_without_code_ahead_it_says_what_to_type() -> None:
+    with bench(EnableCase()) as lab:
+        message = lab.refused("kexec-image")
+        assert "kexec-image ADDRESS" in message and "symbol-file vmlinux" in message
+
+
+@pytest.mark.parametrize("scenario", ["A", "K06-twice", "K01"])
+def test_a_dump_gives_the_same(scenario: str, tmp_path: Path) -> None:
+    core = tmp_path / "guest.core"
+    try:
+        with bench(scenario) as lab:
+            lab.stop_at(lab.symbol("turn_on_mmu_sctlr_write"))
+            live = lab.run("kexec-image")
+            given = assumptions(lab)
+            lab.gdb.command(f"monitor dump-guest-memory {core} {START:#x} {END - START:#x}", SECONDS)
+        finished = image_of(core, "--json", *given)
+        assert finished.stderr == ""
+        dumped: Any = json.loads(finished.stdout)
+        assert dumped.pop("core_missing") == []
+        same = ("sound", "argument", "list", "destinations", "audit", "areas", "regime")
+        assert {key: dumped[key] for key in same} == {key: live[key] for key in same}
+        assert serious(dumped) == serious(live)
+        assert finished.returncode == (0 if live["sound"] else 1)
+        assert live["sound"] == (scenario == "A")
+        check_without_registers(core, live)
+    finally:
+        core.unlink(missing_ok=True)
+
+
+def serious(image: Any) -> list[tuple[str, str, str]]:
+    """What the rules found, but for notes on devices and what lies outside of the dump (``leads_to``)."""
+    found = [(each["id"], each["severity"], each["text"]) for each in image["findings"]]
+    return [each for each in found if each[1] != "note"]
+
+
+def check_without_registers(core: Path, live: Any) -> None:
+    """The list is audited without any system register, and what could not be checked is said."""
+    blind = json.loads(image_of(core, "--json", live["argument"]["address"]).stdout)
+    assert blind["list"] == live["list"]
+    assert any("mapped" in clause for clause in blind["unchecked"])
+    assert {each["kind"] for each in blind["audit"]} <= {each["kind"] for each in live["audit"]}
+    with ElfCore(core) as opened:
+        assert opened.cpus[0]["PC"] > 0
+        with pytest.raises(KexecdbgError):
+            opened.read(END, 8)
