@@ -1,0 +1,171 @@
+"""A replay is what the machine was: the same commands give the same documents, live and from the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kexecdbg.session.gdb import GdbSession
+from tests.live.machines import SECONDS, refusal
+from tests.live.replays import live, record, replay
+
+FREEZE, REPAIRED = "A", "B"
+SCTLR_ON = 0x30E5_183F
+NOT_RECORDED = 0x1_F000_0000
+"""RAM that nothing ever looked at."""
+FIRST_LITERAL = 0x90
+"""Where, from the guest's first instruction, the value is that its second instruction loads, through X9."""
+STORED, COPIED = 0x1_8008_0010, 0x1_8008_1000
+"""What the relocation writes: in a step of its own, and in a loop that is recorded as one step."""
+
+AT_THE_SWITCH = ("kexec-regs", "kexec-check", "walk-ttbr0", "walk-ttbr0 $pc", "walk-ttbr0 $pc+4")
+COMMANDS = (
+    "kexec-regs",
+    "kexec-step --before",
+    *AT_THE_SWITCH,
+    "kexec-step",
+    "kexec-regs",
+)
+"""To the switch, what is there, over it, and what is there then."""
+AFTER_THE_FREEZE = ("walk-ttbr0 $pc", "walk-ttbr0 0x1b3069000")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said."""
+
+    command: str
+    document: Any
+    text: str
+
+
+@pytest.fixture(scope="module")
+def freeze(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("replay") / "freeze.kxt"
+    record(FREEZE, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def repaired(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("replay") / "repaired.kxt"
+    record(REPAIRED, path)
+    return path
+
+
+@pytest.fixture(scope="module", params=[FREEZE, REPAIRED])
+def scenario(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def trace(scenario: str, freeze: Path, repaired: Path) -> Path:
+    return {FREEZE: freeze, REPAIRED: repaired}[scenario]
+
+
+@pytest.fixture
+def gdb(trace: Path) -> Iterator[GdbSession]:
+    with replay(trace) as gdb:
+        yield gdb
+
+
+def sctlr(gdb: GdbSession) -> int:
+    return int(gdb.command("output/x $SCTLR_EL2"), 16)
+
+
+def say_all(gdb: GdbSession, scenario: str) -> list[Said]:
+    commands = [*COMMANDS, *(AFTER_THE_FREEZE if scenario == FREEZE else ())]
+    results = [(command, gdb.run(command, SECONDS)) for command in commands]
+    return [Said(command, result.document, result.text) for command, result in results]
+
+
+def test_the_same_commands_say_the_same(scenario: str, gdb: GdbSession) -> None:
+    with live(scenario) as machine:
+        expected = say_all(machine, scenario)
+    for replayed, original in zip(say_all(gdb, scenario), expected, strict=True):
+        assert replayed == original, replayed.command
+
+
+def test_why_says_the_same_of_the_freeze(freeze: Path) -> None:
+    documents = []
+    with live(FREEZE) as machine, replay(freeze) as replayed:
+        for gdb in (machine, replayed):
+            gdb.run("kexec-step --follow", SECONDS)
+            documents.append(gdb.run("kexec-why", SECONDS).document)
+    searched = [document.pop("searched") for document in documents]
+    assert documents[0] == documents[1]
+    assert documents[1]["stuck"] is True
+    # A trace has what was looked at, and says so; the machine has all of its memory.
+    assert [each["everything"] for each in searched] == [True, False]
+
+
+def test_stepping_back_over_the_switch_and_to_the_beginning(gdb: GdbSession) -> None:
+    start = gdb.command("output/x $pc")
+    gdb.run("kexec-step --before", SECONDS)
+    site, before = gdb.command("output/x $pc"), sctlr(gdb)
+    gdb.command("stepi")
+    assert (before, sctlr(gdb)) == (0, SCTLR_ON)
+    gdb.command("reverse-stepi")
+    assert (gdb.command("output/x $pc"), sctlr(gdb)) == (site, 0)
+    gdb.command("reverse-continue")
+    assert gdb.command("output/x $pc") == start
+
+
+@pytest.mark.parametrize("kind", ["break", "hbreak"])
+def test_breakpoints_in_both_directions(gdb: GdbSession, kind: str) -> None:
+    gdb.run("kexec-step --before", SECONDS)
+    site = gdb.command("output/x $pc")
+    gdb.command("monitor goto begin")
+    gdb.command("maintenance flush register-cache")
+    gdb.command(f"{kind} *{site}")
+    gdb.command("continue")
+    assert (gdb.command("output/x $pc"), sctlr(gdb)) == (site, 0)
+    gdb.command("stepi")
+    gdb.command("reverse-continue")
+    assert (gdb.command("output/x $pc"), sctlr(gdb)) == (site, 0)
+
+
+def test_memory_that_was_not_recorded_is_an_error(gdb: GdbSession) -> None:
+    assert "Cannot access memory" in refusal(gdb, f"x/4x {NOT_RECORDED:#x}")
+    assert "Cannot access memory" in refusal(gdb, "set {int}$pc = 0")
+    assert "read only" in refusal(gdb, "set $x0 = 5")
+
+
+def test_what_the_machine_kept_changing_is_unknown(gdb: GdbSession) -> None:
+    gdb.run("kexec-step --before", SECONDS)
+    everything = gdb.run("kexec-regs --all", SECONDS).document
+    assert everything["HCR_EL2"]["value"] == "0x80000000"
+    assert gdb.command("output $PMCCNTR_EL0") == "<unavailable>"
+
+
+def test_first_fault(freeze: Path) -> None:
+    with replay(freeze, "--first-fault") as gdb:
+        assert int(gdb.command("output/x $ESR_EL2"), 16) == 0x8600_000F
+        gdb.command("reverse-stepi")
+        assert sctlr(gdb) == SCTLR_ON
+
+
+@pytest.mark.parametrize(("address", "before"), [(STORED, "0"), (COPIED, "<unreadable>")], ids=["stored", "folded"])
+def test_a_watchpoint_in_both_directions(repaired: Path, address: int, before: str) -> None:
+    with replay(repaired) as gdb:
+        gdb.run("kexec-step --before", SECONDS)
+        gdb.command(f"watch *(unsigned long *) {address:#x}")
+        forwards = gdb.command("continue")
+        written = gdb.command(f"output *(unsigned long *) {address:#x}")
+        assert f"Old value = {before}\nNew value = {written}" in forwards
+        assert "No more reverse-execution history" in gdb.command("continue")
+        backwards = gdb.command("reverse-continue")
+        assert f"Old value = {written}\nNew value = {before}" in backwards
+
+
+def test_a_read_watchpoint(freeze: Path) -> None:
+    with replay(freeze) as gdb:
+        literal = int(gdb.command("output/x $pc"), 16) + FIRST_LITERAL
+        gdb.command(f"rwatch *(unsigned long *) {literal:#x}")
+        assert "Hardware read watchpoint" in gdb.command("continue")
+        assert gdb.command("output/x $x9") == hex(literal)
