@@ -19,6 +19,7 @@ from kexecdbg.trace.replay.target_description import description_of
 from kexecdbg.trace.writer import TraceWriter
 
 CODE, DATA, RAM_END = 0x4000_0000, 0x4000_1000, 0x4800_0000
+UART, UART_ID = 0x900_0000, 0x900_0FE0
 ESR_TRANSLATION_FAULT = 0x8600_0005
 REGIONS = (
     Region(0x900_0000, 0x900_1000, RegionKind.DEVICE, "pl011"),
@@ -38,7 +39,14 @@ Ask = Callable[[str], str]
 def trace(tmp_path: Path) -> Iterator[Trace]:
     """mov x1; str x1, [x0]; ldr x2, [x0]; a folded loop that copies a page onto DATA; an exception."""
     path = tmp_path / "small.kxt"
-    header = TraceHeader("stepping", REGISTERS, cpu_model="cortex-a57", qemu_version="7.2.22", regions=REGIONS)
+    header = TraceHeader(
+        "stepping",
+        REGISTERS,
+        cpu_model="cortex-a57",
+        qemu_version="7.2.22",
+        regions=REGIONS,
+        device_registers=((UART_ID, 4, 0x11),),
+    )
     state = {"PC": CODE, "PSTATE": EL2H, "X0": DATA, "X1": 0, "SCTLR_EL2": 0, "HCR_EL2": 0, "SP": CODE}
     with TraceWriter(path, header, state) as writer:
         writer.see(CODE, PAGE)
@@ -49,8 +57,9 @@ def trace(tmp_path: Path) -> Iterator[Trace]:
         copied = Event(EventKind.PAGE_COPIED, CODE, DATA, 4096, 512)
         writer.step(CODE + 16, B_SELF, {}, events=[copied])
         writer.see(DATA, COPIED)
+        to_uart = [MemoryWrite(UART, UART, 4, bytes(4))]
         fault = ExceptionTaken(2, 2, ESR_TRANSLATION_FAULT, CODE + 16, CODE + 16, EL2H)
-        writer.step(CODE + 0x200, None, {"ESR_EL2": ESR_TRANSLATION_FAULT}, exception=fault)
+        writer.step(CODE + 0x200, None, {"ESR_EL2": ESR_TRANSLATION_FAULT}, to_uart, fault)
     with Trace.open(path) as trace:
         yield trace
 
@@ -109,6 +118,16 @@ def test_memory_that_was_not_recorded_is_an_error(ask: Ask, address: int, physic
     assert ask(f"Qqemu.PhyMemMode:{physical}") == "OK"
     assert ask("qqemu.PhyMemMode") == str(physical)
     assert ask(f"m{address:x},8") == "E14"
+
+
+def test_device_registers_until_the_device_is_written_to(ask: Ask, answers: PacketAnswers) -> None:
+    ask("Qqemu.PhyMemMode:1")
+    assert ask(f"m{UART_ID:x},4") == "11000000"
+    assert (ask(f"m{UART_ID:x},8"), ask(f"m{UART:x},4")) == ("E14", "E14")
+    answers.cursor.go(STATES - 2)
+    assert ask(f"m{UART_ID:x},4") == "11000000"
+    answers.cursor.go(STATES - 1)
+    assert ask(f"m{UART_ID:x},4") == "E14"
 
 
 @pytest.mark.parametrize("packet", ["P0=0500000000000000", f"M{DATA:x},1:00", "G00"])
