@@ -17,6 +17,9 @@ from kexecdbg.trace.replay.watchpoints import Span, Watchpoint, touching_steps
 from kexecdbg.trace.search import StepFilter, find_steps
 from kexecdbg.trace.step_block import PAGE_SIZE
 
+_MOST_DIGITS = 20
+"""Of a state's number; it has 64 bits."""
+
 
 class StopReason(enum.Enum):
     """Why a move ended."""
@@ -182,7 +185,8 @@ def state_named(trace: Trace, place: str) -> int:
             raise TraceError(f"{trace.path.name}: no fault was recorded")
         return number
     named = {"begin": 0, "end": trace.steps}
-    number = int(place) if place.isascii() and place.isdigit() else named.get(place)
+    is_number = place.isascii() and place.isdigit() and len(place) <= _MOST_DIGITS
+    number = int(place) if is_number else named.get(place)
     if number is None or number > trace.steps:
         raise TraceError(f"{place}: no state of this trace; give 0 to {trace.steps}, begin, end or first-fault")
     return number

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.sax.saxutils import quoteattr
 
+from kexecdbg.errors import TraceError
 from kexecdbg.machine.gdb_remote.description import TargetDescription, read_description
 from kexecdbg.trace.header import TraceHeader
 
+_MOST_BYTES = 256
+"""Of one register: an SVE vector of 2048 bits."""
 _GENERAL = tuple(f"X{number}" for number in range(31))
 _CORE = (*_GENERAL, "SP", "PC", "PSTATE")
 _HEAD = '<?xml version="1.0"?>\n<!DOCTYPE target SYSTEM "gdb-target.dtd">\n<target><architecture>aarch64</architecture>'
@@ -18,8 +21,17 @@ def description_of(header: TraceHeader) -> TargetDescription:
 
     Raises:
         TargetError: the description in the trace is none of AArch64 registers.
+        TraceError: numbers or sizes in it are not such as registers have.
     """
-    return read_description(dict(header.target_description) or {"target.xml": _made_from(header.registers)})
+    files = dict(header.target_description) or {"target.xml": _made_from(header.registers)}
+    try:
+        description = read_description(files)
+    except ValueError as error:
+        raise TraceError(f"the trace's description of its registers is damaged: {error}") from error
+    for register in description.registers:
+        if not 0 < register.size <= _MOST_BYTES:
+            raise TraceError(f"the trace's description of its registers is damaged: {register}")
+    return description
 
 
 def _made_from(names: Iterable[str]) -> str:

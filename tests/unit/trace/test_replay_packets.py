@@ -214,7 +214,14 @@ def test_without_a_memory_map_recorded_pages_are_memory(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("place", ["-1", "6", "0x1", "", "fault", "9" * 40])
+@pytest.mark.parametrize("attributes", ['bitsize="9999999999"', 'bitsize="64" regnum="x"', ""])
+def test_a_damaged_description_is_refused(attributes: str) -> None:
+    text = f'<target><feature name="org.gnu.gdb.aarch64.core"><reg name="x0" {attributes}/></feature></target>'
+    with pytest.raises(TraceError, match="description of its registers is damaged"):
+        description_of(TraceHeader("stepping", REGISTERS, target_description={"target.xml": text}))
+
+
+@pytest.mark.parametrize("place", ["-1", "6", "0x1", "", "fault", "9" * 40, "9" * 5000])
 def test_states_that_are_not_there(trace: Trace, place: str) -> None:
     with pytest.raises(TraceError, match="no state of this trace; give 0 to 5"):
         state_named(trace, place)
