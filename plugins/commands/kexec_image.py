@@ -55,6 +55,8 @@ class KexecImage(Command):
         if found is None:
             address = evaluate_address(arguments.address) if arguments.address else _loaded_image()
             found = find_argument(memory, physical_addresses(state, memory, address), _kernel_layout(arguments.vmlinux))
+        elif arguments.vmlinux is not None:
+            found = find_argument(memory, (found.address,), _kernel_layout(arguments.vmlinux))
         view = view_image(state, memory, found)
         return image_json(view), image_text(view, style, whole_list=arguments.list)
 

@@ -71,6 +71,7 @@ def test_text_fits_and_begins_with_the_verdict(at_switch: Bench) -> None:
 def test_what_is_no_argument_is_refused(at_switch: Bench) -> None:
     message = at_switch.refused("kexec-image 0x180080000")
     assert "neither a struct kimage nor a kern_reloc_arg" in message and "--vmlinux" in message
+    assert "not a sound ELF file" in at_switch.refused("kexec-image --vmlinux /dev/null")
     assert "cannot evaluate" in at_switch.refused("kexec-image no_such_symbol")
 
 

@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             if address is None:
                 raise UsageError(f"core {core.path} has no registers: give the ADDRESS of struct kimage")
             found = find_argument(core, physical_addresses(state, core, address), kernel)
+        elif kernel is not None:
+            found = find_argument(core, (found.address,), kernel)
         view = view_image(state, core, found)
         if arguments.json:
             print(json.dumps({**image_json(view), "core_missing": list(core.missing)}, indent=1))
