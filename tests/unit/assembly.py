@@ -23,7 +23,9 @@ def assemble(*lines: str) -> tuple[bytes, dict[str, int]]:
         symbols = elf.get_section_by_name(".symtab")
         assert isinstance(symbols, SymbolTableSection)
         labels = {symbol.name: symbol["st_value"] for symbol in symbols.iter_symbols() if symbol.name}
-        return elf.get_section_by_name(".text").data(), labels
+        code = elf.get_section_by_name(".text")
+        assert code is not None
+        return code.data(), labels
 
 
 def word(line: str) -> int:
