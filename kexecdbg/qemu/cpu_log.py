@@ -65,6 +65,15 @@ class LoggedStates:
     def __len__(self) -> int:
         return len(self.pcs)
 
+    def first(self, count: int) -> LoggedStates:
+        """The first ``count`` states, and the exceptions before the last of them."""
+        return LoggedStates(
+            self.pcs[:count],
+            self.registers[:count],
+            self.pstates[:count],
+            tuple(pair for pair in self.exceptions if pair[0] < count),
+        )
+
 
 class CpuLogParser:
     """Takes a log apart piece by piece, as it is written."""
@@ -92,7 +101,8 @@ class CpuLogParser:
 
 def _complete(data: bytes) -> int:
     """Where the last dump or exception starts, which may go on in what comes next."""
-    return max(0, data.rfind(_DUMP_START), data.rfind(_EXCEPTION_START))
+    last_dump = max(0, data.rfind(_DUMP_START))
+    return max(last_dump, data.rfind(_EXCEPTION_START, last_dump))
 
 
 def _dump_starts(data: bytes) -> npt.NDArray[np.int64]:

@@ -13,7 +13,6 @@ import tempfile
 import termios
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from kexecdbg.errors import TargetError
 from kexecdbg.qemu.private_directory import PrivateDirectory

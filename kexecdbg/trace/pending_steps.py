@@ -66,7 +66,7 @@ class PendingSteps:
         self._flags.append(0 if word is None else WORD_KNOWN)
         self._pcs.append(next_pc)
         self._change_counts.append(len(changes))
-        for index, value in changes.items():
+        for index, value in sorted(changes.items()):
             self._change_registers.append(index if value is not None else index | BECOMES_UNKNOWN)
             self._change_values.append(value or 0)
         self._write_counts.append(len(writes))

@@ -48,8 +48,8 @@ class TraceWriter:
         self._known = np.zeros(len(header.registers), np.uint8)
         self._values = np.zeros(len(header.registers), np.uint64)
         for name, value in state.items():
-            self._known[self._index(name)] = 1
-            self._values[self._index(name)] = value
+            self._known[self.number(name)] = 1
+            self._values[self.number(name)] = value
         if "PC" not in state:
             raise TraceError("a recording cannot start without the PC")
         self._pages: dict[int, bytearray] = {}
@@ -58,6 +58,7 @@ class TraceWriter:
         self._content_numbers: dict[bytes, int] = {}
         self._new_contents: list[bytes] = []
         self._versions: list[PageVersion] = []
+        self._version_steps: dict[int, list[int]] = {}
         self._blocks: list[StepBlock] = []
         self._pending = PendingSteps(0, self._known.copy(), self._values.copy(), int(state["PC"]))
         self._frames = FrameWriter(path)
@@ -65,7 +66,12 @@ class TraceWriter:
         # A block without steps: whatever happens next, the file has a state to start from.
         self._frames.append(FrameType.STEPS, self._pending.block().pack())
 
-    def _index(self, name: str) -> int:
+    def number(self, name: str) -> int:
+        """The number of a register in the header, which blocks refer to it by.
+
+        Raises:
+            TraceError: the header does not name it.
+        """
         try:
             return self._indices[name]
         except KeyError:
@@ -90,7 +96,7 @@ class TraceWriter:
         """The present value of a register, ``None`` when it is unknown."""
         if name == "PC":
             return self.pc
-        index = self._index(name)
+        index = self.number(name)
         return int(self._values[index]) if self._known[index] else None
 
     def has_seen(self, page: int) -> bool:
@@ -120,7 +126,22 @@ class TraceWriter:
         step = self.steps if since is None or page in self._pages else since
         self._pages[page] = bytearray(data)
         self._lost.discard(page)
-        self._versions.append(PageVersion(step, page, self._content_number(data)))
+        self._add_version(step, page, self._content_number(data))
+
+    def _add_version(self, step: int, page: int, content: int) -> None:
+        self._versions.append(PageVersion(step, page, content))
+        self._version_steps.setdefault(page, []).append(step)
+
+    def distrust(self, address: int) -> None:
+        """What was recorded of the page at physical ``address`` is wrong from some state on that nobody knows.
+
+        It becomes unknown in all states but the first one that it was seen in.
+        """
+        self.flush()
+        steps = sorted(self._version_steps.get(address, ()))
+        for step in {steps[0] + 1, *steps[1:]} if steps else ():
+            self._add_version(step, address, UNKNOWN_CONTENT)
+        self._lost.add(address)
 
     def _content_number(self, data: bytes) -> int:
         digest = blake2b(data, digest_size=16).digest()
@@ -151,7 +172,7 @@ class TraceWriter:
             exception: the exception taken.
             events: not empty for a folded step; the pages that it changed are given by :meth:`see` afterwards.
         """
-        indexed = {self._index(name): value for name, value in changes.items() if name != "PC"}
+        indexed = {self.number(name): value for name, value in changes.items() if name != "PC"}
         self._pending.add(next_pc, word, indexed, writes, exception, events)
         for index, value in indexed.items():
             self._known[index] = value is not None
@@ -166,7 +187,7 @@ class TraceWriter:
 
         In the steps that were pending they become unknown.
         """
-        indexed = {self._index(name): value for name, value in values.items()}
+        indexed = {self.number(name): value for name, value in values.items()}
         self._collect()
         self._blocks = [block.without(indexed) for block in self._blocks]
         self.flush()
@@ -224,7 +245,7 @@ class TraceWriter:
         # harmless; the other way round it would show stale memory.
         for page in sorted(self._dirty):
             content = UNKNOWN_CONTENT if page in self._lost else self._content_number(bytes(self._pages[page]))
-            self._versions.append(PageVersion(self.steps, page, content))
+            self._add_version(self.steps, page, content)
         self._dirty.clear()
         self._write_versions()
         self._frames.append(FrameType.STEPS, concatenate(self._blocks).pack())

@@ -144,6 +144,11 @@ class GdbRemote:
             raise RemoteError(request, reply, "does not list its CPUs")
         return tuple(names)
 
+    def is_halted(self, thread: str) -> bool:
+        """Whether a CPU executes nothing, in WFI or powered off (QEMU gdbstub.c, handle_query_thread_extra)."""
+        text = bytes.fromhex(self.packet(f"qThreadExtraInfo,{thread}"))
+        return b"[halted" in text
+
     # Registers
 
     @property
@@ -231,22 +236,35 @@ class GdbRemote:
         Raises:
             RemoteError: it did not stop by then.
         """
+        reply = self.poll_stop(self._connection.seconds if seconds is None else seconds)
+        if reply is None:
+            raise RemoteError("vCont", None, f"{self._connection.target}: no stop in time")
+        return reply
+
+    def poll_stop(self, seconds: float) -> StopReply | None:
+        """The stop of the target if it comes within ``seconds``; ``None`` while it runs."""
         try:
-            reply = self._connection.receive(seconds).decode("latin-1")
+            packet = self._connection.poll(seconds)
         except MachineEndedError:
-            reply = "W00"
-        if reply[:1] in ("W", "X"):
             return StopReply(0, ended=True)
-        if reply[:1] not in ("T", "S"):
-            raise RemoteError("vCont", reply, "is not a stop")
-        fields = dict(field.split(":", 1) for field in reply[3:].split(";") if ":" in field)
-        signal = int(reply[1:3], 16)
-        return StopReply(signal, fields.get("thread", ""), ended=signal == _SIGQUIT)
+        return None if packet is None else _stop_reply(packet.decode("latin-1"))
 
     def interrupt(self, seconds: float = 10.0) -> StopReply:
         """Stop the running target."""
         self._connection.interrupt()
         return self.wait_stop(seconds)
+
+    def set_breakpoint(self, address: int) -> None:
+        """A hardware breakpoint at the virtual ``address``; it holds whatever the translation.
+
+        Raises:
+            RemoteError: the stub refuses.
+        """
+        self.expect_ok(f"Z1,{address:x},4")
+
+    def remove_breakpoint(self, address: int) -> None:
+        """Take the breakpoint away."""
+        self.expect_ok(f"z1,{address:x},4")
 
     def run_to(self, addresses: Collection[int], seconds: float | None = None) -> int:
         """Run until the PC is one of ``addresses``, and return the PC.
@@ -257,13 +275,13 @@ class GdbRemote:
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         for address in addresses:
-            self.expect_ok(f"Z1,{address:x},4")
+            self.set_breakpoint(address)
         self.start()
         reply = self._wait_until(deadline)
         if reply.ended:
             raise MachineEndedError("vCont;c", None, "the machine has ended")
         for address in addresses:
-            self.expect_ok(f"z1,{address:x},4")
+            self.remove_breakpoint(address)
         pc = self.read_register("PC")
         if reply.signal != _SIGTRAP or pc is None or pc not in addresses:
             wanted = ", ".join(f"{address:#x}" for address in sorted(addresses)[:4])
@@ -273,12 +291,7 @@ class GdbRemote:
     def _wait_until(self, deadline: float | None) -> StopReply:
         if deadline is None:
             return self.wait_stop(float("inf"))
-        try:
-            return self.wait_stop(max(0.0, deadline - time.monotonic()))
-        except RemoteError:
-            if time.monotonic() < deadline:
-                raise
-            return self.interrupt()
+        return self.poll_stop(max(0.0, deadline - time.monotonic())) or self.interrupt()
 
     # QEMU's monitor
 
@@ -314,6 +327,16 @@ class GdbRemote:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _stop_reply(reply: str) -> StopReply:
+    if reply[:1] in ("W", "X"):
+        return StopReply(0, ended=True)
+    if reply[:1] not in ("T", "S"):
+        raise RemoteError("vCont", reply, "is not a stop")
+    fields = dict(field.split(":", 1) for field in reply[3:].split(";") if ":" in field)
+    signal = int(reply[1:3], 16)
+    return StopReply(signal, fields.get("thread", ""), ended=signal == _SIGQUIT)
 
 
 def _feature(part: str) -> tuple[str, str]:

@@ -66,7 +66,14 @@ class Connection:
             RemoteError: none came, or it came damaged again and again.
             MachineEndedError: the connection ended.
         """
-        deadline = time.monotonic() + (self.seconds if seconds is None else seconds)
+        packet = self.poll(self.seconds if seconds is None else seconds)
+        if packet is None:
+            raise self._error(None, "no answer in time")
+        return packet
+
+    def poll(self, seconds: float) -> bytes | None:
+        """The next packet's data if it comes within ``seconds``, else ``None``; raises as :meth:`receive`."""
+        deadline = time.monotonic() + seconds
         damaged = 0
         while True:
             try:
@@ -74,7 +81,8 @@ class Connection:
             except ValueError as error:
                 raise self._error(None, str(error)) from error
             if item is None:
-                self._read(deadline)
+                if not self._read(deadline):
+                    return None
             elif item.startswith(b"$"):
                 if self._acknowledge:
                     # It goes out with the next packet, which saves a system call for each, or before the next wait.
@@ -99,22 +107,24 @@ class Connection:
         """Stop the running target."""
         self._write(INTERRUPT)
 
-    def _read(self, deadline: float) -> None:
+    def _read(self, deadline: float) -> bool:
+        """Take in what arrives; whether it is not too late for it."""
         if self._unsent:
             self._write(b"")
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            raise self._error(None, "no answer in time")
+            return False
         self._set_timeout(min(remaining, _LONGEST_WAIT))
         try:
             data = self._socket.recv(_RECEIVE)
         except BlockingIOError:
-            return
+            return True
         except OSError as error:
             raise self._ended() from error
         if not data:
             raise self._ended()
         self._incoming.feed(data)
+        return True
 
     def _set_timeout(self, seconds: float) -> None:
         # The socket stays blocking with the kernel's own timeout: Python's would add a poll() to every read, and there

@@ -41,6 +41,10 @@ class AddressSpaces:
                 yield va, pa, length
             va += length
 
+    def table_pages(self) -> set[int]:
+        """Physical addresses of the pages with tables that the translations depend on."""
+        return {page * PAGE_SIZE for page in self._tables.pages}
+
     def changed(self) -> None:
         """A register or an instruction may have changed translations."""
         self._spaces.clear()

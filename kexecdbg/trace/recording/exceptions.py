@@ -37,6 +37,11 @@ def sets_far(esr: int) -> bool:
     return bits(esr, 31, 26) in _SETS_FAR
 
 
+def is_stage_2_fault(esr: int, from_el: int, to_el: int) -> bool:
+    """Whether the exception is an abort of a lower level that EL2 gets, which writes HPFAR_EL2."""
+    return to_el == 2 and from_el < to_el and bits(esr, 31, 26) in (0x20, 0x24)
+
+
 def exception_between(
     from_el: int, returns_to: Collection[int], after: RegisterValues, pc: int, to_el: int
 ) -> ExceptionTaken | None:

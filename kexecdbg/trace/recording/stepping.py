@@ -100,9 +100,17 @@ class SteppingRecorder:
         memory: the machine's physical memory.
         writer: a trace that starts with the CPU's present state.
         fold: run simple loops to their end, and record each as one step.
+        whole_memory: record all RAM that was ever written, at once.
     """
 
-    def __init__(self, cpu: SteppedCpu, memory: PhysicalMemory, writer: TraceWriter, fold: bool = True) -> None:
+    def __init__(
+        self,
+        cpu: SteppedCpu,
+        memory: PhysicalMemory,
+        writer: TraceWriter,
+        fold: bool = True,
+        whole_memory: bool = False,
+    ) -> None:
         self._cpu = cpu
         self._names = cpu.core_names
         if self._names != (*(f"X{number}" for number in range(GENERAL)), "SP", "PC", "PSTATE"):
@@ -110,6 +118,8 @@ class SteppingRecorder:
         self._memory = memory
         self._writer = writer
         self._seen = SeenMemory(memory, writer)
+        if whole_memory:
+            self._seen.see_everything()
         self._spaces = AddressSpaces(self._seen)
         self._fold = fold
         self._recorded = frozenset(writer.header.registers)

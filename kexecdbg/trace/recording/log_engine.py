@@ -1,0 +1,101 @@
+"""Records a machine from QEMU's own log while it runs at the log's speed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.qemu.cpu_log import CpuLogParser
+from kexecdbg.qemu.cpu_log_window import CpuLogWindow
+from kexecdbg.qemu.guest_memory import QemuStub
+from kexecdbg.trace.recording.log.reconstruction import LogReconstruction
+from kexecdbg.trace.recording.log.snapshot import RamSnapshot
+from kexecdbg.trace.recording.result import EndReason, Limits
+from kexecdbg.trace.writer import TraceWriter
+
+_AT_REST = 10_000
+"""States without any change, after which the CPU counts as resting."""
+_LOOK = 0.05
+"""Seconds between looks at whether the recording has to end."""
+
+
+class LogRecorder:
+    """Writes what QEMU logs to ``writer``, from :meth:`start` to :meth:`finish`; somebody else runs the machine.
+
+    Args:
+        stub: the machine, stopped; its monitor is used when the recording starts and ends.
+        memory: the machine's physical memory.
+        writer: a trace that starts with the CPU's present state.
+        limits: of these, ``steps`` and ``repeats`` are looked at: :attr:`reason` says when one is reached.
+    """
+
+    def __init__(
+        self, stub: QemuStub, memory: PhysicalMemory, writer: TraceWriter, limits: Limits, whole_memory: bool = False
+    ) -> None:
+        self.reason: EndReason | None = None
+        self._memory = memory
+        self._writer = writer
+        self._limits = limits
+        self._reconstruction = LogReconstruction(writer, RamSnapshot(memory, writer.pc), limits.repeats)
+        if whole_memory:
+            self._reconstruction.memory.see_everything()
+        self._window = CpuLogWindow(stub.monitor)
+        self._thread = threading.Thread(target=self._consume, name="log", daemon=True)
+        self._failure: BaseException | None = None
+
+    def start(self) -> None:
+        """Switch the log on; the machine is stopped and may run from now on.
+
+        Raises:
+            TargetError: QEMU does not log.
+        """
+        self._window.open()
+        self._thread.start()
+
+    def _consume(self) -> None:
+        parser = CpuLogParser()
+        while data := self._window.read():
+            # After a failure the log is read on and dropped: QEMU would wait for ever for somebody to read it.
+            if self._failure is None and self.reason is None:
+                try:
+                    self._take(parser, data)
+                except BaseException as error:
+                    self._failure = error
+                    self.reason = EndReason.STOPPED
+
+    def _take(self, parser: CpuLogParser, data: bytes) -> None:
+        states = parser.feed(data)
+        if self._limits.steps is not None:
+            # The state after the last step is wanted too, and one state waits for the one that follows.
+            states = states.first(self._limits.steps + 1 - self._writer.steps)
+        self._reconstruction.take(states)
+        if self._limits.steps is not None and self._writer.steps >= self._limits.steps:
+            self.reason = EndReason.STEPS
+        elif self._reconstruction.repeats >= self._limits.repeats:
+            self.reason = EndReason.SPINS
+        elif self._reconstruction.idle >= _AT_REST:
+            self.reason = EndReason.RESTS
+
+    def finish(self, core: Sequence[int], system: Mapping[str, int]) -> tuple[str, ...]:
+        """Switch the log off; the machine is stopped, with these registers. What is missing, as sentences.
+
+        Raises:
+            KexecdbgError: the log could not be understood; what came before is in the trace.
+        """
+        self._window.close()
+        self._end_reading()
+        if self.reason is EndReason.STEPS:
+            return ()
+        return self._reconstruction.finish(core, system, self._memory)
+
+    def abandon(self) -> None:
+        """End without the machine, which is gone: the last instruction's outcome is not known."""
+        self._window.abandon()
+        self._end_reading()
+
+    def _end_reading(self) -> None:
+        self._thread.join()
+        self._window.release()
+        if self._failure is not None:
+            raise self._failure
