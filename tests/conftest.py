@@ -9,7 +9,7 @@ from hypothesis import settings
 
 TESTS = Path(__file__).parent
 MARKERS_BY_FOLDER = {"live": ["live"], "linux": ["live", "linux"]}
-ONE_BY_ONE = {"test_scenarios.py"}
+ONE_BY_ONE = {"test_scenarios.py", "test_flipped_bits.py"}
 """Live tests that share nothing; those of any other file share its fixtures and stay on one worker."""
 
 settings.register_profile("kexecdbg", deadline=None, print_blob=True)
