@@ -103,7 +103,7 @@ LAXITY: Mapping[str, Laxity] = {
         remark="QEMU executes from memory of any type.",
     ),
     "M33": _partly(
-        "QEMU checks the alignment of accesses to Device memory from 9.0 on, and SCTLR_ELx.A always.",
+        "QEMU checks the alignment of accesses to Device memory from 9.0 on, of all with SCTLR_ELx.A, of SP never.",
         "QEMU commit of 2024 in target/arm (alignment of Device memory)",
         remark="QEMU before 9.0 lets it pass.",
     ),

@@ -79,11 +79,16 @@ class Situation:
         """The translation regime the next fetch is made in."""
         return regime_of(self.el, self.after)
 
+    @property
+    def is_assumed(self) -> bool:
+        """Whether there is no write: the user gave the registers as they are after it."""
+        return self.site == self.next_pc
+
     @cached_property
     def is_live(self) -> bool:
         """Whether the MMU is on before the write already: it changes the translation that is in use."""
         sctlr = self.before.get(self.regime.facts.sctlr)
-        return sctlr is not None and bool(bit(sctlr, SCTLR_M)) and self.before is not self.after
+        return sctlr is not None and bool(bit(sctlr, SCTLR_M)) and not self.is_assumed
 
     @cached_property
     def fetch(self) -> Walk:
@@ -114,7 +119,9 @@ class Situation:
 
     @cached_property
     def lead_up(self) -> tuple[Way, ...]:
-        """The ways to the write, as far back as the code tells; each ends right before it."""
+        """The ways to the write, as far back as the code tells; each ends right before it. None if it is assumed."""
+        if self.is_assumed:
+            return ()
         ways = ways_to(self.start or self.before, self.memory)
         return tuple((*way, *self.approach) for way in ways or ((),) if way or self.approach)
 

@@ -45,6 +45,11 @@ class Touch:
     executed: int = 0
 
 
+def after_the_write(executed: int) -> str:
+    """``3 instructions after the write``."""
+    return f"{executed} instruction{'' if executed == 1 else 's'} after the write"
+
+
 def touches_of(evaluation: Evaluation) -> Iterator[Touch]:
     """What the code touches, in execution order; a page once for each kind of use and access.
 

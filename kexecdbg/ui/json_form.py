@@ -272,6 +272,7 @@ def verdict(judged: Verdict) -> Json:
         "regime": judged.situation.regime.value,
         "el": judged.situation.el,
         "next_pc": number(judged.situation.next_pc),
+        "ahead": len(judged.situation.approach),
         "findings": [finding(found) for found in judged.findings],
         "predicted": prediction(judged.prediction),
     }

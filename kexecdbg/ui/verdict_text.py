@@ -7,6 +7,8 @@ from kexecdbg.arm64.syndromes import decode_syndrome
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair, Severity
 from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Place, Prediction
 from kexecdbg.checks.rules import all_rules
+from kexecdbg.checks.situation import Situation
+from kexecdbg.checks.touches import after_the_write
 from kexecdbg.checks.verdict import Judgement, Verdict
 from kexecdbg.ui.style import Style, hanging
 
@@ -15,10 +17,7 @@ _COLUMN = 11
 
 def verdict_text(verdict: Verdict, style: Style) -> str:
     """What kexec-check prints."""
-    situation = verdict.situation
-    lines = [
-        f"{_headline(verdict, style)}: the write at {situation.site:#x} switches the {situation.regime.value} MMU on"
-    ]
+    lines = [_headline(verdict, style)]
     fatal = any(finding.severity is Severity.FATAL for finding in verdict.findings)
     lines += [
         _heading(finding, style) if fatal and finding.severity is not Severity.FATAL else finding_text(finding, style)
@@ -30,11 +29,18 @@ def verdict_text(verdict: Verdict, style: Style) -> str:
 
 
 def _headline(verdict: Verdict, style: Style) -> str:
-    if verdict.judgement is Judgement.FAULTS:
-        return style.bad("FAULTS")
-    if verdict.judgement is Judgement.SOUND:
-        return style.good("SOUND")
-    return style.warn("UNKNOWN")
+    emphasise = {Judgement.FAULTS: style.bad, Judgement.SOUND: style.good, Judgement.UNKNOWN: style.warn}
+    word = verdict.judgement.name
+    text = hanging(f"{word}:", _what_is_judged(verdict.situation), len(word) + 2)
+    return emphasise[verdict.judgement](word) + text[len(word) :]
+
+
+def _what_is_judged(situation: Situation) -> str:
+    if situation.is_live:
+        return f"the write at {situation.site:#x} changes the {situation.regime.value} translation with the MMU on"
+    count = len(situation.approach)
+    ahead = f", {count} instruction{'' if count == 1 else 's'} ahead," if count else ""
+    return f"the write at {situation.site:#x}{ahead} switches the {situation.regime.value} MMU on"
 
 
 def finding_text(finding: Finding, style: Style) -> str:
@@ -105,7 +111,7 @@ def prediction_text(prediction: Prediction, verdict: Verdict, style: Style) -> s
 
 def _where(at: Place) -> str:
     what = f"the {at.access.value} of {at.target:#x} by " if at.access is not None and at.target != at.address else ""
-    return f"at {what}{at.address:#x}: {at.text}, {at.executed} instructions after the write"
+    return f"at {what}{at.address:#x}: {at.text}, {after_the_write(at.executed)}"
 
 
 def _how_far(prediction: Prediction, next_pc: int) -> str:

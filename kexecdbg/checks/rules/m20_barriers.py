@@ -78,6 +78,8 @@ def _table_store_not_completed(set_up: SetUp) -> Finding | None:
 
 def _used_before_isb(situation: Situation) -> Iterator[Finding]:
     """The first thing after the switch that needs the new translation, if no ISB comes before it."""
+    if situation.is_assumed:
+        return
     for step in situation.aftermath.steps:
         instruction = step.instruction
         if situation.walk(instruction.address).fault_for(Access.FETCH) is not None:

@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kexecdbg.arm64.descriptors import AF_BIT, AP2_BIT
+from kexecdbg.arm64.evaluation.address_space import PAGE_SIZE
 from kexecdbg.arm64.faults import Access, CauseKind, Fault, FaultKind
 from kexecdbg.checks.alternatives import alternatives
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Severity
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
-from kexecdbg.checks.touches import Touch, TouchKind
+from kexecdbg.checks.touches import Touch, TouchKind, after_the_write
 
 _DOES = {Access.READ: "loads", Access.WRITE: "stores to", Access.FETCH: "goes on at"}
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
     fetch_fault = situation.fetch_fault
+    reported: set[tuple[TouchKind, int]] = set()
     for touch in situation.touches:
         is_next_fetch = touch.executed == 0 and _is_fetch(touch)
         if touch.kind is TouchKind.VECTOR or is_next_fetch:
             continue
         fault = situation.walk(touch.address).fault_for(touch.access)
-        if fault is None or fault.kind is FaultKind.UNKNOWN:
+        place = (touch.kind, touch.address // PAGE_SIZE)
+        if fault is None or fault.kind is FaultKind.UNKNOWN or place in reported:
             continue
+        reported.add(place)
         yield _finding(situation, touch, fault, _follows_from(situation, fault, fetch_fault))
 
 
@@ -48,7 +52,7 @@ def _finding(situation: Situation, touch: Touch, fault: Fault, is_consequence: b
     return Finding(
         "M29",
         Severity.FATAL,
-        f"{touch.executed} instructions after the write {who} {_DOES[touch.access]} {what}, and takes a "
+        f"{after_the_write(touch.executed).capitalize()} {who} {_DOES[touch.access]} {what}, and takes a "
         f"{fault.text.replace(',', ' at')}: {fault.cause.text}.",
         {
             "kind": touch.kind.value,
@@ -61,7 +65,7 @@ def _finding(situation: Situation, touch: Touch, fault: Fault, is_consequence: b
             "register": fault.cause.register,
             "field": fault.cause.field,
         },
-        _repair(situation, touch, fault),
+        None if is_consequence else _repair(situation, touch, fault),
         is_consequence=is_consequence,
     )
 

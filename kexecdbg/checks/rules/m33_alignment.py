@@ -9,6 +9,7 @@ from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
+from kexecdbg.checks.touches import after_the_write
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
@@ -16,8 +17,8 @@ def _check(situation: Situation) -> Iterator[Finding]:
     instruction = stop.instruction
     if instruction is None or stop.reason not in (StopReason.MISALIGNED, StopReason.STACK_MISALIGNED):
         return
-    steps = len(situation.aftermath.steps)
-    where = f"{steps} instructions after the write, {instruction.address:#x}: {instruction.text}"
+    executed = after_the_write(len(situation.aftermath.steps)).capitalize()
+    where = f"{executed} {instruction.address:#x}: {instruction.text}"
     if stop.reason is StopReason.STACK_MISALIGNED:
         text = (
             f"{where} uses SP, which is not a multiple of 16, with {situation.regime.facts.sctlr}.SA set: it takes an "

@@ -61,10 +61,12 @@ class Snippet:
             {**self.tables().pages(), **pages, DATA: bytes(0x1000), HOLE: bytes(0x1000), **self.contents}
         )
 
-    def situation(self) -> Situation:
+    def state(self) -> CpuState:
         values = {**CORTEX_A57, **_UNKNOWN, "X14": SCTLR & ~0b1010, "PC": self.label(self.start), **self.registers}
-        state = CpuState({name: value for name, value in values.items() if value is not None})
-        return situation_at(state, self.memory())
+        return CpuState({name: value for name, value in values.items() if value is not None})
+
+    def situation(self) -> Situation:
+        return situation_at(self.state(), self.memory())
 
     def verdict(self) -> Verdict:
         return judge(self.situation())

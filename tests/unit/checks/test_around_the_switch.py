@@ -11,10 +11,13 @@ from kexecdbg.checks.finding import DescriptorRepair, Severity
 from kexecdbg.checks.fixing import plan_repairs
 from kexecdbg.checks.lead_up import ways_to
 from kexecdbg.checks.prediction import ExceptionRecord, Outcome, predict
+from kexecdbg.checks.situation import situation_at
 from kexecdbg.checks.touches import TouchKind
-from kexecdbg.checks.verdict import Judgement
+from kexecdbg.checks.verdict import Judgement, judge
 from kexecdbg.errors import UsageError
 from kexecdbg.machine.state import CpuState
+from kexecdbg.ui.style import Style
+from kexecdbg.ui.verdict_text import verdict_text
 from tests.unit.checks.moments import AF, AP2, CODE, EL1, EXEC, SCTLR, UXN, VECTORS
 from tests.unit.checks.snippets import DATA, HOLE, TEXTBOOK, Snippet, at_el2, found
 
@@ -289,3 +292,33 @@ def test_too_many_ways_are_none() -> None:
 
 def test_without_a_pc_there_is_no_way() -> None:
     assert ways_to(CpuState({}), at_el2("nop").memory()) == ()
+
+
+# As text
+
+
+def test_the_headline_says_how_far_ahead_it_is() -> None:
+    first = verdict_text(COMPUTED.verdict(), Style()).splitlines()[0]
+    assert first == f"SOUND: the write at {COMPUTED.label('switch'):#x}, 6 instructions ahead, switches the EL2 MMU on"
+    live = Snippet(("switch: msr ttbr0_el2, x3", "isb", "b ."), {"X3": HOLE, "SCTLR_EL2": SCTLR_VALUE})
+    assert verdict_text(live.verdict(), Style()).startswith(
+        f"FAULTS: the write at {CODE:#x} changes the EL2 translation with the MMU on\n"
+    )
+
+
+def test_a_later_fault_says_where() -> None:
+    text = verdict_text(replace(TOUCHING, data=None).verdict(), Style())
+    where = f"at the write of {DATA + 0xF0:#x} by {CODE + 36:#x}: stp x29, x30, [sp, #-0x10]!, 1 instruction after"
+    assert where in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+
+
+# Assumed
+
+
+def test_an_assumed_switch_has_no_lead_up() -> None:
+    snippet = at_el2("msr tcr_el2, x1", after=("next: ldr x0, [sp]", "b ."), SP=DATA)
+    there = replace(snippet, start="next").state().with_values({"SCTLR_EL2": SCTLR_VALUE})
+    situation = situation_at(there, snippet.memory())
+    assert (situation.is_assumed, situation.is_live, situation.lead_up) == (True, False, ())
+    assert found(judge(situation), "M19", "M20", "M21", "M26", "M28") == []
