@@ -19,6 +19,7 @@ from kexecdbg.arm64.regimes import SCTLR_C, SCTLR_EE, SCTLR_I, SCTLR_M, SCTLR_WX
 from kexecdbg.arm64.registers import decode, lookup
 from kexecdbg.arm64.translation import Stage1, stage1_of
 from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.output_size import output_size_problem
 from kexecdbg.errors import ArchitectureError, RegisterUnknownError
 from kexecdbg.machine.state import CpuState
 
@@ -26,7 +27,6 @@ _HCR_RW = 0x8000_0000
 _HCR_VHE_HOST = 0x4_8800_0000
 """E2H, TGE and RW: a host kernel at EL2, the only common use of E2H=1."""
 _MMFR0 = "ID_AA64MMFR0_EL1"
-_LARGEST_PS_WITHOUT_LPA = 5
 
 
 @dataclass(frozen=True)
@@ -273,18 +273,17 @@ def _check_program_counter(notes: _Notes, stage: Stage1, address: int, field_nam
 def _check_output_size(notes: _Notes, state: CpuState, regime: Regime, tcr: int) -> None:
     """PS against what the CPU implements, and against what the descriptors can hold."""
     facts = regime.facts
-    name, value = "IPS" if facts.two_ranges else "PS", bits(tcr, *facts.tcr_layout.ps)
-    evidence: dict[str, int | str | None] = {"register": facts.tcr, "field": name, "value": value}
+    problem = output_size_problem(state, regime, tcr)
+    if problem is not None:
+        evidence: dict[str, int | str | None] = {
+            "register": facts.tcr, "field": problem.field, "value": problem.value, "PARange": problem.parange,
+        }  # fmt: skip
+        notes.hazard("M09", f"{problem.text}.", evidence)
+        return
     mmfr0 = state.get(_MMFR0)
-    parange = None if mmfr0 is None else bits(mmfr0, 3, 0)
-    size = f"{ADDRESS_SIZES[value]} bits"
-    if parange is not None and value > parange:
-        text = f"{facts.tcr}.{name} is {value} ({size}), more than the CPU has: {_MMFR0}.PARange is {parange}."
-        notes.hazard("M09", text, evidence)
-    elif value > _LARGEST_PS_WITHOUT_LPA and parange is None:
-        text = f"{facts.tcr}.{name} is {value} ({size}), which only CPUs with FEAT_LPA have; {_MMFR0} is not given."
-        notes.hazard("M09", text, evidence)
-    elif parange is not None and parange < len(ADDRESS_SIZES):
+    name, value = "IPS" if facts.two_ranges else "PS", bits(tcr, *facts.tcr_layout.ps)
+    if mmfr0 is not None and (parange := bits(mmfr0, 3, 0)) < len(ADDRESS_SIZES):
+        size = f"{ADDRESS_SIZES[value]} bits"
         notes.agreed.append(f"{name} {value} ({size}) is within PARange {parange} ({ADDRESS_SIZES[parange]} bits)")
 
 
