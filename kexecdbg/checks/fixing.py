@@ -45,7 +45,12 @@ def plan_repairs(verdict: Verdict, state: CpuState) -> RepairPlan:
     """
     fatal = [finding for finding in verdict.findings if finding.severity is Severity.FATAL]
     # Two findings about one descriptor propose the same write.
-    repairs = list(dict.fromkeys(finding.repair for finding in fatal if finding.repair is not None))
+    # Several findings can propose a write to the same place; the worst finding, which comes first, knows best.
+    by_place: dict[int | str, Repair] = {}
+    for finding in fatal:
+        if finding.repair is not None:
+            by_place.setdefault(_place(finding.repair), finding.repair)
+    repairs = list(by_place.values())
     if not fatal:
         raise UsageError("the verdict has no fatal finding: there is nothing to repair")
     if not repairs:
@@ -83,6 +88,11 @@ def _pstate_before_exception(verdict: Verdict, state: CpuState) -> int | None:
     if first is None or first.elr == situation.next_pc or code is None or now is None:
         return code
     return code & ~_NZCV | now & _NZCV
+
+
+def _place(repair: Repair) -> int | str:
+    """What a repair writes: a descriptor's address or a register's name."""
+    return repair.address if isinstance(repair, DescriptorRepair) else repair.register
 
 
 def _operand(verdict: Verdict, state: CpuState) -> str | None:

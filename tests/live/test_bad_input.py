@@ -112,10 +112,11 @@ def test_a_target_that_is_not_aarch64() -> None:
 
 
 def test_an_attached_machine_is_judged_from_the_shell() -> None:
-    """The right input beside the wrong ones: away from the switch status 2, with an assumed write the verdict's."""
+    """The right input beside the wrong ones: the verdict on the switch ahead, and on an assumed write."""
     with boot(RelocationCase().build()) as machine:
         target = str(machine.qemu.gdb_socket)
-        assert "does not switch the MMU on" in refused_by_shell("check", "--attach", target)
+        sound = shell("check", "--attach", target)
+        assert (sound.returncode, sound.stdout.startswith("SOUND: the write at 0x1b3080120")) == (0, True)
         assert "no register is called 'NOSUCH'" in refused_by_shell("regs", "NOSUCH", "--attach", target)
         result = shell("check", "--attach", target, "--assume", "SCTLR_EL2=0x30e5183f", "--json")
         assert (result.returncode, '"verdict": "faults"' in result.stdout) == (1, True)
@@ -180,10 +181,10 @@ def test_a_root_outside_ram_is_unknown_not_empty(at_start: Bench, root: int, why
     assert why in " ".join(at_start.text(line).split())
 
 
-def test_a_root_outside_ram_gives_no_verdict(fresh: Bench) -> None:
+def test_a_root_outside_ram_ends_in_an_external_abort(fresh: Bench) -> None:
     fresh.run("kexec-step --before --timeout 30")
     check = fresh.run("kexec-check --assume TTBR0_EL2=0x400000000")
-    assert (check["verdict"], check["predicted"]["first"]) == ("unknown", None)
+    assert (check["verdict"], check["predicted"]["first"]["esr"]) == ("faults", "0x86000014")
 
 
 def test_a_table_pointer_to_a_hole_is_unknown_from_there_on(fresh: Bench) -> None:
@@ -192,7 +193,9 @@ def test_a_table_pointer_to_a_hole_is_unknown_from_there_on(fresh: Bench) -> Non
     walk = fresh.run("walk-ttbr0 $pc+4")
     assert [level["kind"] for level in walk["levels"]] == ["table", "table", "table", "unreadable"]
     assert (walk["levels"][3]["address"], walk["unknown"]) == ("0x300000400", True)
-    assert fresh.run("kexec-check")["verdict"] == "unknown"
+    assert fresh.run("kexec-check")["predicted"]["first"]["esr"] == "0x86000017"
+    stepped = fresh.run("kexec-step")
+    assert (stepped["observed"]["first"]["esr"], stepped["agrees"]) == ("0x86000017", True)
 
 
 # A machine that dies, or never gets there
