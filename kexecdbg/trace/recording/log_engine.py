@@ -28,16 +28,24 @@ class LogRecorder:
         memory: the machine's physical memory.
         writer: a trace that starts with the CPU's present state.
         limits: of these, ``steps`` and ``repeats`` are looked at: :attr:`reason` says when one is reached.
+        fold: record loops that go round many times as one step.
+        whole_memory: record all RAM that was ever written.
     """
 
     def __init__(
-        self, stub: QemuStub, memory: PhysicalMemory, writer: TraceWriter, limits: Limits, whole_memory: bool = False
+        self,
+        stub: QemuStub,
+        memory: PhysicalMemory,
+        writer: TraceWriter,
+        limits: Limits,
+        fold: bool = True,
+        whole_memory: bool = False,
     ) -> None:
         self.reason: EndReason | None = None
         self._memory = memory
         self._writer = writer
         self._limits = limits
-        self._reconstruction = LogReconstruction(writer, RamSnapshot(memory, writer.pc), limits.repeats)
+        self._reconstruction = LogReconstruction(writer, RamSnapshot(memory, writer.pc), limits.repeats, fold)
         if whole_memory:
             self._reconstruction.memory.see_everything()
         self._window = CpuLogWindow(stub.monitor)

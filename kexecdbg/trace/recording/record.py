@@ -42,7 +42,7 @@ class RecordingOptions:
     Attributes:
         engine: by stepping or from the log.
         limits: when to end.
-        fold: run simple loops to their end and record each as one step (stepping engine).
+        fold: run simple loops to their end and record each as one step.
         whole_memory: record all RAM that was ever written; ``None`` for when that is not more than
             :data:`SMALL_MEMORY`.
         command_line: QEMU's, for the header.
@@ -121,7 +121,9 @@ class Recording:
         limits = self._options.limits
         for address in limits.until:
             self._remote.set_breakpoint(address)
-        recorder = LogRecorder(self._remote, self._memory, writer, limits, whole_memory=bool(self._whole))
+        recorder = LogRecorder(
+            self._remote, self._memory, writer, limits, self._options.fold, whole_memory=bool(self._whole)
+        )
         recorder.start()
         try:
             reason = self._let_run(recorder, limits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,37 +12,12 @@ from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.evaluation.loads_and_stores import Indexing, LoadStore
 from kexecdbg.arm64.faults import Access
 from kexecdbg.trace.recording.core_registers import GENERAL
+from kexecdbg.trace.recording.log.states import States, Steps
 from kexecdbg.trace.recording.plan import Concern, Plan
 from kexecdbg.trace.step_block import PAGE_SIZE, U8, U64
 
-Steps = npt.NDArray[np.int64]
-
 _UXTW, _SXTW = 0b010, 0b110
 _ZERO = np.uint64(0)
-
-
-@dataclass(frozen=True)
-class States:
-    """Consecutive states; step n leads from row n to row n + 1.
-
-    Attributes:
-        pcs: the PC of each.
-        registers: X0 to X30 and SP of each, one row a state.
-        pstates: PSTATE of each.
-    """
-
-    pcs: U64
-    registers: npt.NDArray[np.uint64]
-    pstates: npt.NDArray[np.uint32]
-
-    @property
-    def steps(self) -> int:
-        """How many steps."""
-        return len(self.pcs) - 1
-
-    def part(self, first: int, last: int) -> States:
-        """The states that steps ``first`` to ``last`` (exclusive) lead from and to."""
-        return States(self.pcs[first : last + 1], self.registers[first : last + 1], self.pstates[first : last + 1])
 
 
 @dataclass(frozen=True)
@@ -62,6 +37,10 @@ class Accesses:
     addresses: U64
     size: int
     data: U8 | None
+
+    def only(self, steps: Steps, data: U8) -> Accesses:
+        """Those in ``steps``, which stored ``data``."""
+        return replace(self, steps=steps, addresses=self.addresses[np.isin(self.steps, steps)], data=data)
 
     @property
     def is_write(self) -> bool:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kexecdbg.qemu.cpu_log import COLUMNS
-from kexecdbg.trace.recording.core_registers import GENERAL
-from kexecdbg.trace.recording.log.accesses import States, Steps
+from kexecdbg.trace.recording.log.states import COLUMN_NAMES, States, Steps
 from kexecdbg.trace.recording.plan import Plan
 from kexecdbg.trace.step_block import (
     BECOMES_UNKNOWN,
@@ -23,10 +21,6 @@ from kexecdbg.trace.step_block import (
     StepBlock,
 )
 from kexecdbg.trace.writer import TraceWriter
-
-COLUMN_NAMES = (*(f"X{number}" for number in range(GENERAL)), "SP")
-"""What the columns of logged registers are."""
-assert len(COLUMN_NAMES) == COLUMNS
 
 
 @dataclass
@@ -53,6 +47,12 @@ class Writes:
     pas: list[U64] = field(default_factory=list)
     sizes: list[npt.NDArray[np.uint32]] = field(default_factory=list)
     data: list[bytes | None] = field(default_factory=list)
+
+    def in_order(self) -> Iterator[tuple[int, bytes | None]]:
+        """Physical address and data of each, in the order of the steps."""
+        order, _ = _order(self.steps)
+        for place, pa in zip(order.tolist(), _joined(self.pas, np.uint64)[order].tolist(), strict=True):
+            yield pa, self.data[place]
 
     def up_to(self, count: int) -> Writes:
         """Those of the first ``count`` steps."""

@@ -1,0 +1,61 @@
+"""What is known in the state that a reconstruction has come to."""
+
+from __future__ import annotations
+
+from kexecdbg.arm64.bits import bit, bits
+from kexecdbg.arm64.regimes import SCTLR_EE
+from kexecdbg.machine.state import CpuState
+from kexecdbg.trace.recording.log.code import CodeMap
+from kexecdbg.trace.recording.log.memory import LoggedMemory
+from kexecdbg.trace.recording.log.states import States
+from kexecdbg.trace.writer import TraceWriter
+
+
+class Present:
+    """The trace so far, and the machine as it is at its end.
+
+    Attributes:
+        writer: the trace.
+        memory: physical memory.
+        values: registers by name; the general ones may be those of an earlier state (:meth:`state` has them right).
+        code: instructions and translations.
+        unknown_stores: how many stores there were of which the address or the size is not known.
+    """
+
+    def __init__(self, writer: TraceWriter, memory: LoggedMemory) -> None:
+        names = writer.header.registers
+        self.writer = writer
+        self.memory = memory
+        self.values = {name: value for name in names if (value := writer.value(name)) is not None}
+        self.code = CodeMap(memory, self.values)
+        self.unknown_stores = 0
+        self._recorded = frozenset(names)
+
+    def records(self, name: str) -> bool:
+        """Whether the trace has this register."""
+        return name in self._recorded
+
+    def set(self, name: str, value: int | None) -> None:
+        """A register has a new value; ``None`` for one that is not known."""
+        if value is None:
+            self.values.pop(name, None)
+        else:
+            self.values[name] = value
+
+    def state(self, states: States) -> CpuState:
+        """All registers in the first of ``states``, which is the present state."""
+        return CpuState({**self.values, **states.row()})
+
+    @property
+    def block_size(self) -> int:
+        """Bytes that DC ZVA zeroes (Arm ARM D24.2.34, DCZID_EL0.BS)."""
+        return 4 << bits(self.values.get("DCZID_EL0", 4), 3, 0)
+
+    def is_big_endian(self, pstate: int) -> bool:
+        """Whether data is big-endian at the exception level of ``pstate`` (SCTLR_ELx.EE)."""
+        return bool(bit(self.values.get(f"SCTLR_EL{max(bits(pstate, 3, 2), 1)}", 0), SCTLR_EE))
+
+
+def stack_register(pstate: int) -> str:
+    """The SP_ELx that is SP with this PSTATE."""
+    return f"SP_EL{bits(pstate, 3, 2)}" if pstate & 1 else "SP_EL0"
