@@ -172,3 +172,9 @@ class Fault:
         stage = ", stage 2" if self.stage == 2 else ""
         walk = ", on a stage 1 table walk" if self.s1ptw else ""
         return f"{self.kind.value}, level {self.level}{stage}{walk}"
+
+    @property
+    def phrase(self) -> str:
+        """With its article, for a sentence: ``an Address size fault at level 3``."""
+        article = "an" if self.text[0] in "AEIOU" else "a"
+        return f"{article} {self.text.replace(', level', ' at level', 1)}"

@@ -44,7 +44,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     if result.unknown or (fault is None and result.pa == code.start):
         return
     found = (
-        f"a fetch takes a {fault.text.replace(',', ' at')} ({fault.cause.text})"
+        f"a fetch takes {fault.phrase} ({fault.cause.text})"
         if fault is not None
         else f"it translates to {result.pa or 0:#x}"
     )

@@ -122,7 +122,7 @@ def _not_mapped(relocation: Relocation, pages: _Pages, mapped: _Mapped) -> Itera
             "K07",
             Severity.FATAL,
             f"The relocation will {pages.access.value} {pages.name} {pa:#x} through tables that do not let it: "
-            f"{va:#x} takes a {fault.text.replace(',', ' at')} ({fault.cause.text})"
+            f"{va:#x} takes {fault.phrase} ({fault.cause.text})"
             f"{f', and so do {len(denied) - 1} more' if len(denied) > 1 else ''}. The tables are older than the list.",
             {
                 "va": va,

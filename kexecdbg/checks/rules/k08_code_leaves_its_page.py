@@ -51,7 +51,7 @@ def _failure(relocation: Relocation, reference: Reference) -> tuple[str, Excepti
     result = relocation.walk(reference.target)
     fault = result.fault_for(reference.access)
     if fault is not None:
-        text = f"that takes a {fault.text.replace(',', ' at')}"
+        text = f"that takes {fault.phrase}"
         if reference.access is Access.FETCH:
             return text, fetch_abort(fault, reference.target, el)
         return text, data_abort(fault, reference.instruction, reference.target, Access.READ, el)

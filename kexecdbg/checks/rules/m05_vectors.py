@@ -31,8 +31,8 @@ def _check(situation: Situation) -> Iterator[Finding]:
     yield Finding(
         "M05",
         Severity.FATAL if will_be_taken else Severity.HAZARD,
-        f"The vectors cannot be fetched: {vector:#x} ({vbar} + {vector & 0x7FF:#x}) takes a "
-        f"{fault.text.replace(',', ' at')} ({fault.cause.text}), {consequence}.",
+        f"The vectors cannot be fetched: {vector:#x} ({vbar} + {vector & 0x7FF:#x}) takes "
+        f"{fault.phrase} ({fault.cause.text}), {consequence}.",
         {
             "register": vbar,
             "vector": vector,

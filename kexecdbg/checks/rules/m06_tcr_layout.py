@@ -37,7 +37,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
         "M06",
         Severity.FATAL,
         f"TCR_EL2 = {value:#x} is written in the {written_for} layout, but HCR_EL2 makes the {effective} layout count: "
-        f"the next fetch, {situation.next_pc:#x}, takes a {situation.fetch_fault.text.replace(',', ' at')}.",
+        f"the next fetch, {situation.next_pc:#x}, takes {situation.fetch_fault.phrase}.",
         {"register": "TCR_EL2", "value": value, "layout": effective, "written_for": written_for},
         repair,
     )

@@ -33,7 +33,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     fault = situation.fetch_fault
     severity = Severity.FATAL
     if fault is not None:
-        consequence = f"The next fetch, {situation.next_pc:#x}, takes a {fault.text.replace(',', ' at')}"
+        consequence = f"The next fetch, {situation.next_pc:#x}, takes {fault.phrase}"
     elif situation.intended_code is not None and not situation.finds_intended_code(situation.fetch):
         consequence = f"The next fetch, {situation.next_pc:#x}, goes to {situation.fetch.pa or 0:#x}"
     else:

@@ -27,7 +27,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     yield Finding(
         "M08",
         Severity.FATAL,
-        f"The next fetch, {situation.next_pc:#x}, takes an {fault.text.replace(',', ' at')}: {fault.cause.text}.",
+        f"The next fetch, {situation.next_pc:#x}, takes {fault.phrase}: {fault.cause.text}.",
         {
             "register": facts.tcr,
             "field": fault.cause.field,

@@ -24,7 +24,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
             "M10",
             Severity.FATAL,
             f"{tcr}.{field} = {alternative.old} does not fit the tables: {walks} and the next fetch, "
-            f"{situation.next_pc:#x}, takes a {situation.fetch_fault.text.replace(',', ' at')} "
+            f"{situation.next_pc:#x}, takes {situation.fetch_fault.phrase} "
             f"({situation.fetch_fault.cause.text}). With {alternative.new} the same tables map it.",
             {"register": tcr, "field": field, "value": alternative.old, "start_level": start},
             alternative.repair,

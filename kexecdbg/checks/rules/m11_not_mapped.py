@@ -25,7 +25,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     yield Finding(
         "M11",
         Severity.FATAL,
-        f"The next fetch, {situation.next_pc:#x}, takes a {fault.text.replace(',', ' at')}: {fault.cause.text}. "
+        f"The next fetch, {situation.next_pc:#x}, takes {fault.phrase}: {fault.cause.text}. "
         "The code that switches the MMU on has to be mapped where it runs.",
         {
             "address": fault.cause.address,

@@ -26,7 +26,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
             "M12",
             Severity.FATAL,
             f"{tcr}.{field} = {alternative.old} ({old}), but the tables are built for {new}: the next fetch, "
-            f"{situation.next_pc:#x}, takes a {situation.fetch_fault.text.replace(',', ' at')}.",
+            f"{situation.next_pc:#x}, takes {situation.fetch_fault.phrase}.",
             {"register": tcr, "field": field, "value": alternative.old},
             alternative.repair,
         )

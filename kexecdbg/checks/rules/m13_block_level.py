@@ -25,7 +25,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
         yield Finding(
             "M13",
             Severity.FATAL,
-            f"The next fetch, {situation.next_pc:#x}, takes a {fault.text.replace(',', ' at')}: it is mapped by a "
+            f"The next fetch, {situation.next_pc:#x}, takes {fault.phrase}: it is mapped by a "
             f"block at level {leaf.level}, which {_granule(situation)} pages do not allow. Map it by a table of "
             f"smaller blocks.{remark('M13')}",
             {"address": leaf.address, "level": leaf.level, "descriptor": leaf.descriptor, "bit": 1},

@@ -22,7 +22,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     yield Finding(
         "M15",
         Severity.FATAL,
-        f"The next fetch, {situation.next_pc:#x}, takes an {fault.text.replace(',', ' at')}: AF (bit 10) of its "
+        f"The next fetch, {situation.next_pc:#x}, takes {fault.phrase}: AF (bit 10) of its "
         f"descriptor is clear and {situation.regime.facts.tcr}.HA is 0, so the CPU does not set it by itself.",
         {
             "address": fault.cause.address,

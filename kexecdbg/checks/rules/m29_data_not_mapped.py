@@ -52,8 +52,8 @@ def _finding(situation: Situation, touch: Touch, fault: Fault, is_consequence: b
     return Finding(
         "M29",
         Severity.FATAL,
-        f"{after_the_write(touch.executed).capitalize()} {who} {_DOES[touch.access]} {what}, and takes a "
-        f"{fault.text.replace(',', ' at')}: {fault.cause.text}.",
+        f"{after_the_write(touch.executed).capitalize()} {who} {_DOES[touch.access]} {what}, and takes "
+        f"{fault.phrase}: {fault.cause.text}.",
         {
             "kind": touch.kind.value,
             "target": touch.address,

@@ -76,11 +76,7 @@ def _wrong_format(situation: Situation, register: str, tcr: int) -> Finding:
         what = "is 1, so bits 9:8 of a leaf are bits 51:50 of its address, but the tables hold a shareability there"
     else:
         what = "is 0, but the tables are built for 52-bit addresses"
-    outcome = (
-        f"takes a {fault.text.replace(',', ' at')}"
-        if fault is not None
-        else f"goes to {situation.fetch.pa:#x} instead of the code"
-    )
+    outcome = f"takes {fault.phrase}" if fault is not None else f"goes to {situation.fetch.pa:#x} instead of the code"
     return Finding(
         "M31",
         Severity.FATAL,
@@ -111,8 +107,8 @@ def _no_level_minus_1(situation: Situation, register: str, tcr: int) -> Finding:
         "M31",
         Severity.FATAL,
         f"{register}.T{upper:d}SZ = {txsz} asks for a {64 - txsz}-bit range, which takes DS = 1 and FEAT_LPA2 "
-        f"(FEAT_LVA with 64K pages), and this CPU does not have it: the next fetch, {situation.next_pc:#x}, takes a "
-        f"{situation.fetch_fault.text.replace(',', ' at')}.",
+        f"(FEAT_LVA with 64K pages), and this CPU does not have it: the next fetch, {situation.next_pc:#x}, takes "
+        f"{situation.fetch_fault.phrase}.",
         {"register": register, "field": f"T{upper:d}SZ", "value": txsz, "bit": facts.tcr_layout.ds},
     )
 

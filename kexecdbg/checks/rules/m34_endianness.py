@@ -21,8 +21,8 @@ def _check(situation: Situation) -> Iterator[Finding]:
         "M34",
         Severity.FATAL,
         f"{sctlr}.EE will be {alternative.old}, so the tables are read {_ORDER[alternative.old]}, but they are "
-        f"{_ORDER[alternative.new]}: the next fetch, {situation.next_pc:#x}, takes a "
-        f"{situation.fetch_fault.text.replace(',', ' at')}.",
+        f"{_ORDER[alternative.new]}: the next fetch, {situation.next_pc:#x}, takes "
+        f"{situation.fetch_fault.phrase}.",
         {"register": sctlr, "field": "EE", "value": alternative.old},
         alternative.repair,
     )

@@ -24,7 +24,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     yield Finding(
         "M35",
         Severity.FATAL,
-        f"The next fetch, {situation.next_pc:#x}, takes a {fault.text.replace(',', ' at')}: {fault.cause.text}.",
+        f"The next fetch, {situation.next_pc:#x}, takes {fault.phrase}: {fault.cause.text}.",
         {"register": facts.tcr, "field": fault.cause.field, "value": 1, "bit": position},
         change_register(situation, facts.tcr, tcr & ~(1 << position), f"clears {fault.cause.field}"),
     )
