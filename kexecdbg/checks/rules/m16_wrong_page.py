@@ -18,11 +18,18 @@ def _check(situation: Situation) -> Iterator[Finding]:
         return
     intended = read_through(situation.before, situation.memory, situation.next_pc)
     assert intended is not None
+    memory_map = situation.memory_map
+    if memory_map is not None and not memory_map.is_memory(fetch.pa):
+        text = f"translates to {fetch.pa:#x}, where there is no memory; the code that runs now is at {intended:#x}."
+    else:
+        text = (
+            f"succeeds but reads other memory: it translates to {fetch.pa:#x}, while the code that runs now is at "
+            f"{intended:#x}, and their contents differ."
+        )
     yield Finding(
         "M16",
         Severity.FATAL,
-        f"The next fetch, {situation.next_pc:#x}, succeeds but reads other memory: it translates to {fetch.pa:#x}, "
-        f"while the code that runs now is at {intended:#x}, and their contents differ.",
+        f"The next fetch, {situation.next_pc:#x}, {text}",
         {
             "pa": fetch.pa,
             "intended": intended,

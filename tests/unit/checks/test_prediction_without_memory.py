@@ -66,6 +66,12 @@ def test_an_access_that_nothing_answers_is_an_external_abort(name: str) -> None:
     assert what(predict(moment.situation())) == expected
 
 
+def test_code_mapped_to_a_hole_says_so() -> None:
+    (finding,) = Moment(to=HOLE, regions=MACHINE).findings("M16")
+    assert f"translates to {HOLE + SITE % 0x1000 + 4:#x}, where there is no memory" in finding.text
+    assert finding.evidence["pa"] == HOLE + SITE % 0x1000 + 4
+
+
 def test_without_a_memory_map_it_cannot_be_told() -> None:
     assert predict(Moment(adjust=table_in_hole).situation()).outcome is Outcome.UNKNOWN
 
