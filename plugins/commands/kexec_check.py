@@ -15,7 +15,10 @@ class KexecCheck(Command):
     """See SUMMARY."""
 
     NAME = "kexec-check"
-    SUMMARY = "Say what will happen when the instruction at the PC switches the MMU on, and why."
+    SUMMARY = (
+        "Say what will happen when the MMU is switched on, and why. The msr that does it is at the PC, or ahead where "
+        "the code up to it can be evaluated; one that changes TTBR or TCR with the MMU on is judged at the PC."
+    )
     ANY_CPU = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

@@ -66,7 +66,10 @@ def check_switches(cpu: str, function: str, set_up: set[str]) -> None:
         assert went_as_predicted(first, "M05")
         kernel.read_symbols(int(first["site"], 16))
         start = kernel.run_to(function)
+        from_afar = gdb.run("kexec-check", SECONDS).document
         second = kernel.step_over_switch()
+        assert from_afar["ahead"] > 0
+        assert (from_afar["site"], from_afar["predicted"]) == (second["site"], second["check"]["predicted"])
         assert start < int(second["site"], 16) < start + 0x100
         assert went_as_predicted(second)
         assert set_up <= {name for step in second["steps"] for name in step["changes"]}
