@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from kexecdbg.arm64.bits import bit, bits, signed
-from kexecdbg.arm64.evaluation.data_processing import extend
+from kexecdbg.arm64.evaluation.arithmetic import extend
 from kexecdbg.arm64.evaluation.registers import ZERO_OR_SP, EvaluatedRegisters
 from kexecdbg.arm64.faults import Access
 
