@@ -27,6 +27,8 @@ COMMANDS = {
     "image": "show and audit the image that kexec has loaded, in a memory dump",
     "walk": "walk the translation tables of a machine at a gdbstub",
     "regs": "control registers of a machine at a gdbstub, field by field",
+    "record": "record what a CPU executes into a trace file",
+    "trace": "list, search and compare recorded runs",
     "replay": "serve a recorded run to GDB: forwards and backwards, without QEMU",
     "lab": "list and run the built-in scenarios: predicted against observed",
     "linux": "boot a real kernel and have it kexec a second one",

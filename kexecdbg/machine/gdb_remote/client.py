@@ -76,6 +76,11 @@ class GdbRemote:
             self._connection.close()
             raise
 
+    @property
+    def process(self) -> int | None:
+        """Process id of the stub, as far as the connection tells: who made the unix socket."""
+        return self._connection.peer_process()
+
     # Packets
 
     def packet(self, text: str, /, seconds: float | None = None) -> str:

@@ -13,6 +13,7 @@ from kexecdbg.machine.gdb_remote.framing import ACK, INTERRUPT, NAK, Incoming, f
 
 _RECEIVE = 65536
 _RETRIES = 3
+_CREDENTIALS = struct.Struct("3i")
 _LONGEST_WAIT = 3600.0
 """Seconds that one read blocks at most; a longer wait is several."""
 
@@ -147,6 +148,14 @@ class Connection:
 
     def _error(self, received: str | None, problem: str) -> RemoteError:
         return RemoteError(self._sent.decode("latin-1"), received, f"{self.target}: {problem}")
+
+    def peer_process(self) -> int | None:
+        """Process id of who listens, over a unix socket on this host (unix(7), SO_PEERCRED)."""
+        if self._socket.family != socket.AF_UNIX:
+            return None
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        process, _, _ = _CREDENTIALS.unpack(credentials)
+        return int(process)
 
     def close(self) -> None:
         """End the connection."""

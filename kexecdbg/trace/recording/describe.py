@@ -6,18 +6,14 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import NoteSection
-
 from kexecdbg import __version__
 from kexecdbg.arm64.evaluation.system_registers import is_volatile
-from kexecdbg.errors import EnvironmentProblem
 from kexecdbg.machine.gdb_remote.description import TargetDescription
 from kexecdbg.machine.memory_map import MemoryMap
 from kexecdbg.qemu.guest_memory import QemuStub
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.recording.device_registers import read_device_registers
+from kexecdbg.trace.recording.symbols import build_id
 
 _CPU_TYPE = re.compile(r"child<([\w.-]+)-arm-cpu>")
 _CHANGED_ONLY_BY_INSTRUCTIONS = frozenset({"PAR_EL1"})
@@ -66,21 +62,10 @@ def describe(
     )
 
 
-def build_id(path: Path) -> str:
-    """The GNU build id of an ELF file, hexadecimal; empty when it has none.
-
-    Raises:
-        EnvironmentProblem: it cannot be read, or is no ELF file.
-    """
+def command_line_of(pid: int) -> tuple[str, ...]:
+    """The command line of a running process; empty when it cannot be read, or is not QEMU's."""
     try:
-        with path.open("rb") as stream:
-            for section in ELFFile(stream).iter_sections():
-                if isinstance(section, NoteSection):
-                    for note in section.iter_notes():
-                        if note["n_type"] == "NT_GNU_BUILD_ID":
-                            return str(note["n_desc"])
-    except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot be read: {error.strerror}") from error
-    except ELFError as error:
-        raise EnvironmentProblem(f"{path}: not an ELF file: {error}") from error
-    return ""
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    except OSError:
+        return ()
+    return tuple(words) if "qemu-system" in Path(words[0]).name else ()

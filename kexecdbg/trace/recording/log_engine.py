@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
-from kexecdbg.qemu.cpu_log import CpuLogParser
+from kexecdbg.qemu.cpu_log import CpuLogParser, LoggedStates
 from kexecdbg.qemu.cpu_log_window import CpuLogWindow
 from kexecdbg.qemu.guest_memory import QemuStub
 from kexecdbg.trace.recording.log.reconstruction import LogReconstruction
@@ -64,19 +64,22 @@ class LogRecorder:
     def _consume(self) -> None:
         parser = CpuLogParser()
         while data := self._window.read():
-            # After a failure the log is read on and dropped: QEMU would wait for ever for somebody to read it.
-            if self._failure is None and self.reason is None:
-                try:
-                    self._take(parser, data)
-                except BaseException as error:
-                    self._failure = error
-                    self.reason = EndReason.STOPPED
+            self._take(parser, data, at_end=False)
+        self._take(parser, b"", at_end=True)
 
-    def _take(self, parser: CpuLogParser, data: bytes) -> None:
-        states = parser.feed(data)
+    def _take(self, parser: CpuLogParser, data: bytes, at_end: bool) -> None:
+        # At its end, or after a failure, the log is read on and dropped: QEMU would wait for ever for a reader.
+        if self.reason is not None:
+            return
+        try:
+            self._reconstruct(parser.feed(data, at_end))
+        except BaseException as error:
+            self._failure = error
+            self.reason = EndReason.STOPPED
+
+    def _reconstruct(self, states: LoggedStates) -> None:
         if self._limits.steps is not None:
-            # The state after the last step is wanted too, and one state waits for the one that follows.
-            states = states.first(self._limits.steps + 1 - self._writer.steps)
+            states = states.first(self._limits.steps - self._writer.steps)
         self._reconstruction.take(states)
         if self._limits.steps is not None and self._writer.steps >= self._limits.steps:
             self.reason = EndReason.STEPS

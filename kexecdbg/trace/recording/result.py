@@ -50,3 +50,8 @@ class RecordingResult:
     steps: int
     reason: EndReason
     remarks: tuple[str, ...] = ()
+
+    @property
+    def machine_ended(self) -> bool:
+        """Whether there is no machine any more."""
+        return self.reason is EndReason.MACHINE_ENDED
