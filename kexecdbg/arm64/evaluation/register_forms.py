@@ -188,8 +188,8 @@ def three_sources(word: int) -> Operation | None:
     long, unsigned = operation & 0b11, operation >> 2
     if bits(word, 30, 29) or long == 0b11 or (not wide and operation) or (long == 0b10 and subtract):
         return None
-    if operation == 0b100:
-        return None
+    if operation == 0b100 or (long == 0b10 and bits(word, 14, 10) != 0b11111):
+        return None  # SMULH and UMULH with another Ra are CONSTRAINED UNPREDICTABLE; QEMU 10 makes them undefined
 
     def apply(registers: EvaluatedRegisters, address: int) -> None:
         factors = [registers.read(bits(word, 9, 5), bool(wide)), registers.read(bits(word, 20, 16), bool(wide))]
