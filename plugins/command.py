@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import argparse
 import json
 import sys
@@ -56,7 +57,7 @@ class _MarkOutput(gdb.Parameter):
 _mark_output = _MarkOutput()
 
 
-class Command(gdb.Command):
+class Command(abc.ABC, gdb.Command):
     """A GDB command.
 
     Subclasses set :attr:`NAME` and :attr:`SUMMARY`, add their arguments and implement :meth:`run`, which returns the
@@ -72,6 +73,9 @@ class Command(gdb.Command):
     ANY_CPU: ClassVar[bool] = False
 
     def __init__(self) -> None:
+        # gdb.Command makes its objects without object.__new__(), which would refuse an abstract class.
+        if missing := type(self).__abstractmethods__:
+            raise TypeError(f"{type(self).__name__} lacks {', '.join(sorted(missing))}")
         self.parser = _Parser(prog=self.NAME, add_help=False, allow_abbrev=False)
         self.add_arguments(self.parser)
         if self.ANY_CPU:
@@ -83,9 +87,9 @@ class Command(gdb.Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the command's arguments."""
 
+    @abc.abstractmethod
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         """Do the work: the JSON document and the text to print."""
-        raise NotImplementedError
 
     def cpu(self, arguments: argparse.Namespace) -> int | None:
         """The number of the CPU to work on; ``None`` for that of the selected thread."""
