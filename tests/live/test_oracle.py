@@ -10,11 +10,13 @@ import pytest
 
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.walk import walk
-from kexecdbg.lab.oracle.ask import Oracle
+from kexecdbg.lab.oracle.ask import Batch, Oracle
+from kexecdbg.lab.oracle.cases import Case
 from kexecdbg.lab.oracle.deviations import DEVIATIONS
-from kexecdbg.lab.oracle.generate import GRANULES
+from kexecdbg.lab.oracle.generate import GRANULES, Question
 from kexecdbg.lab.oracle.judge import Judge, probe
-from kexecdbg.lab.oracle.run import CPUS, question_of_seed, run_chunk, run_oracle
+from kexecdbg.lab.oracle.probes import probe_d9
+from kexecdbg.lab.oracle.run import CPUS, Chunk, question_of_seed, run_chunk, run_oracle
 from kexecdbg.ui.cli import main
 
 COUNT = 21_000
@@ -66,6 +68,52 @@ def test_a_planted_bug_is_found_and_made_small() -> None:
         question = question_of_seed(smallest.seed, judge)
         for case in (question.case, replace(smallest.smallest, seed="")):
             assert judge.differences(case, judge.expect(case), oracle.ask([case], patient=True)[0]) == {}
+
+
+SURVIVED = tuple(deviation for deviation in DEVIATIONS if not deviation.probe_is_fatal)
+
+
+def batch_of(judge: Judge, cases: list[Case]) -> tuple[list[Question], Batch]:
+    questions = [Question(case, judge.expect(case), "4K") for case in cases]
+    return questions, Batch(cases, {address: word for case in cases for address, word in case.memory.items()})
+
+
+def test_a_case_that_ends_qemu_is_made_small_and_the_others_are_asked() -> None:
+    with Chunk("max", "fatal", deviations=SURVIVED) as chunk:
+        identity = chunk.judge.identity
+        fatal = [deviation.probe("max", identity) for deviation in DEVIATIONS if deviation.probe_is_fatal]
+        harmless = probe_d9("max", identity)
+        assert harmless is not None
+        tally = chunk.ask([batch_of(chunk.judge, [harmless, case, harmless]) for case in fatal if case is not None])
+    assert tally.cases == 6
+    # How many of them this QEMU ends on is its own affair: 7.2 and 10.0.2 on one, 10.0.13 on none.
+    with Oracle("max") as oracle:
+        present = [deviation for deviation in probe(oracle) if deviation.probe_is_fatal]
+    assert len(tally.disagreements) == len(present)
+    for disagreement in tally.disagreements:
+        assert disagreement.seed == "probe"
+        ours, qemu = disagreement.facts["machine"]
+        assert ours == "answers"
+        assert "QEMU ended" in str(qemu) and "Assertion" in str(qemu)
+        assert len(disagreement.smallest.registers) < 12
+
+
+def test_a_qemu_that_ended_for_no_reason_of_the_case_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Oracle.start
+    ended: list[bool] = []
+
+    def ends_the_first_time(self: Oracle, batch: Batch, *, patient: bool = False) -> None:
+        if not ended:
+            ended.append(True)
+            self._qemu.command("quit")
+        start(self, batch, patient=patient)
+
+    with Chunk("cortex-a57", "ended") as chunk:
+        monkeypatch.setattr(Oracle, "start", ends_the_first_time)
+        tally = chunk.run(0, 20)
+    assert tally.cases + tally.not_asked == 20
+    (disagreement,) = tally.disagreements
+    assert str(disagreement.facts["machine"][1]).endswith("not when asked alone")
 
 
 def test_the_shell_command(capsys: pytest.CaptureFixture[str]) -> None:

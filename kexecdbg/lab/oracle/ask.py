@@ -37,10 +37,12 @@ class MachineDiedError(TargetError):
 
     Attributes:
         index: the case it happened in; those before it have answers.
+        ended: QEMU ended by itself; otherwise it hangs, and finding that out took its time.
     """
 
-    def __init__(self, index: int, reason: str) -> None:
+    def __init__(self, index: int, ended: bool, reason: str) -> None:
         self.index = index
+        self.ended = ended
         super().__init__(reason)
 
 
@@ -118,7 +120,10 @@ class Oracle:
             self._qemu.console.wait_for(f"{self._number:016x}\n", _SECONDS)
         except TargetError as error:
             done = [answer.status is not Status.NOT_DONE for answer in self._answers(len(batch.cases))]
-            raise MachineDiedError(done.index(False), f"{error}; QEMU says: {self._qemu.log() or 'nothing'}") from error
+            index = done.index(False) if False in done else len(done) - 1
+            ended = self._has_ended()
+            how = "ended" if ended else f"gave no answer in {_SECONDS:g} s"
+            raise MachineDiedError(index, ended, f"QEMU {how}; it says: {self._qemu.log() or 'nothing'}") from error
         answers = self._answers(len(batch.cases))
         self._clear(batch.memory)
         self._batch = None
@@ -144,6 +149,13 @@ class Oracle:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _has_ended(self) -> bool:
+        try:
+            self._qemu.command("query-status")
+        except TargetError:
+            return True
+        return False
 
     def _answers(self, count: int) -> list[Answer]:
         start = cases.RECORDS - cases.RAM_START

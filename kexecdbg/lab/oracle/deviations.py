@@ -34,6 +34,7 @@ from kexecdbg.lab.oracle.not_asked import (
     permission_or_flag_at_minus_one,
     ptw_at_minus_one,
     reserved_memory_type_of_table,
+    stage2_permission_fault_of_at,
 )
 from kexecdbg.lab.oracle.probes import (
     always,
@@ -60,6 +61,7 @@ from kexecdbg.lab.oracle.probes import (
     probe_d27,
     probe_d28,
     probe_d29,
+    probe_d30,
 )
 from kexecdbg.lab.oracle.rewrites import (
     cacheable,
@@ -180,6 +182,14 @@ DEVIATIONS: tuple[Deviation, ...] = (
         kills=permission_or_flag_at_minus_one,
     ),
     Deviation(
+        "D30",
+        "QEMU ends on an assertion when AT S12E* takes a stage 2 Permission fault; PAR_EL1 must report it",
+        "Q do_ats_write(), is_s2_format, QEMU issue 3328, until 'do_ats_write(): avoid assertion when ptw failed'",
+        probe_d30,
+        probe_is_fatal=True,
+        kills=stage2_permission_fault_of_at,
+    ),
+    Deviation(
         "D4",
         "a stage 2 fault of a stage 1 walk carries the stage 1 level; it must be the stage 2 descriptor's",
         "Q get_phys_addr_lpae(), do_fault, before 2023; A AArch64.S2Walk",
@@ -241,7 +251,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         "D27",
         "two stages: the XS attribute is lost or kept with the byte; stage 1's XS goes with what stage 2 makes of it",
-        "Q combine_cacheattrs(), a TODO; A S2CombineS1MemAttrs, EncodePARAttrs",
+        "Q combine_cacheattrs() does not know XS; A S2CombineS1MemAttrs, EncodePARAttrs",
         probe_d27,
         adjust=xs_not_modelled,
     ),

@@ -91,10 +91,10 @@ def _merged(words: Mapping[int, int] | None, case: Case, current: Case) -> Mappi
     return {**words, **current.memory}
 
 
-def probe(oracle: Oracle) -> list[Deviation]:
-    """The deviations that this QEMU has, found by asking for each; a fatal one is asked of a machine of its own."""
+def probe(oracle: Oracle, deviations: Sequence[Deviation] = DEVIATIONS) -> list[Deviation]:
+    """Those ``deviations`` that this QEMU has, found by asking for each; a fatal one in a machine of its own."""
     present: list[Deviation] = []
-    for deviation in DEVIATIONS:
+    for deviation in deviations:
         if deviation.unpredictable:
             present.append(deviation)
             continue

@@ -43,6 +43,14 @@ def permission_or_flag_at_minus_one(case: Case, prediction: Prediction) -> bool:
     return False
 
 
+def stage2_permission_fault_of_at(case: Case, prediction: Prediction) -> bool:
+    """D30: an AT of both stages whose own access, not its table walk, stage 2 denies."""
+    fault = prediction.fault
+    facts = case.operation.facts
+    denied = fault is not None and fault.stage == 2 and not fault.s1ptw and fault.kind is FaultKind.PERMISSION
+    return facts.instruction and facts.both_stages and denied
+
+
 def _may_start_at_minus_one(case: Case) -> bool:
     tcr = case.registers.get(case.regime.facts.tcr, 0)
     return bool(bit(tcr, case.regime.facts.tcr_layout.ds))

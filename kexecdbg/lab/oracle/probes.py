@@ -237,3 +237,9 @@ def probe_d29(cpu: str, identity: Identity) -> Case | None:
         return None
     plain = _two_stage_probe(cpu, 0xFF, 0b0110, fwb=True)
     return with_register(plain, "HCR_EL2", plain.registers["HCR_EL2"] | 1 << HCR_CD)
+
+
+def probe_d30(cpu: str, identity: Identity) -> Case | None:
+    """Shows D30."""
+    read_only = {_SECOND_ROOT: _GIB | _AF | 0x7C | _LEAF}
+    return _el1(cpu, read_only, Operation.S12E1W, 0x1000, HCR_EL2=1 << 31 | 1, VTCR_EL2=_IDENTITY_VTCR)

@@ -7,15 +7,18 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from types import TracebackType
 from typing import Any
 
 from kexecdbg.arm64.walk import walk
 from kexecdbg.lab.oracle.ask import Batch, MachineDiedError, Oracle
 from kexecdbg.lab.oracle.cases import Answer, Case, NotAskableError
+from kexecdbg.lab.oracle.deviation import Deviation
+from kexecdbg.lab.oracle.deviations import DEVIATIONS
 from kexecdbg.lab.oracle.generate import Generator, Question
 from kexecdbg.lab.oracle.judge import Judge, probe
 from kexecdbg.lab.oracle.predict import WalkFunction, machine_registers, regime_of_operation
@@ -31,6 +34,10 @@ _SHRUNK_PER_CHUNK = 5
 """Disagreements that are made small; more than a few have the same cause, and each costs about a second."""
 
 
+Facts = dict[str, tuple[object, object]]
+"""What differs: by name our value and QEMU's."""
+
+
 @dataclass(frozen=True)
 class Disagreement:
     """A case where QEMU and our walk do not say the same, and no deviation explains it.
@@ -43,7 +50,7 @@ class Disagreement:
 
     seed: str
     smallest: Case
-    facts: dict[str, tuple[object, object]]
+    facts: Facts
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -124,7 +131,8 @@ def _prepare_worker() -> None:
 
 def run_chunk(cpu: str, seed: str, first: int, count: int, walk_function: WalkFunction = walk) -> Tally:
     """Ask the cases ``first`` to ``first + count`` of ``seed``; ``walk_function`` is the walk under test."""
-    return _Chunk(cpu, seed, walk_function).run(first, count)
+    with Chunk(cpu, seed, walk_function) as chunk:
+        return chunk.run(first, count)
 
 
 def question_of_seed(seed: str, judge: Judge) -> Question:
@@ -134,33 +142,54 @@ def question_of_seed(seed: str, judge: Judge) -> Question:
     return Generator(cpu, judge, base).attempt(rng, Space(rng), seed)
 
 
-class _Chunk:
-    def __init__(self, cpu: str, seed: str, walk_function: WalkFunction) -> None:
+def _death(death: MachineDiedError, remark: str = "") -> Facts:
+    return {"machine": ("answers", f"{death}; {remark}" if remark else str(death))}
+
+
+class Chunk:
+    """A part of a run that one machine works on, or its successor when it dies (use as a context manager).
+
+    Attributes:
+        judge: knows what to expect of this QEMU.
+    """
+
+    def __init__(
+        self, cpu: str, seed: str, walk_function: WalkFunction = walk, deviations: Sequence[Deviation] = DEVIATIONS
+    ) -> None:
         self._cpu, self._seed = cpu, seed
         self._oracle = Oracle(cpu)
         try:
-            present = probe(self._oracle)
+            present = probe(self._oracle, deviations)
         except BaseException:
             self._oracle.close()
             raise
-        self._judge = Judge(self._oracle.identity, present, walk_function)
-        self._generator = Generator(cpu, self._judge, seed)
+        self.judge = Judge(self._oracle.identity, present, walk_function)
+        self._generator = Generator(cpu, self.judge, seed)
         self._tally = Tally(present={cpu: tuple(deviation.id for deviation in present)})
 
+    def __enter__(self) -> Chunk:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._oracle.close()
+
     def run(self, first: int, count: int) -> Tally:
-        """QEMU works on one batch while we make the next."""
-        try:
-            waiting: list[Question] | None = None
-            for questions, batch in self._batches(first, count):
-                if waiting is not None:
-                    self._settle(waiting)
-                self._oracle.start(batch)
-                waiting = questions
+        """Ask the cases ``first`` to ``first + count`` of the seed."""
+        return self.ask(self._batches(first, count))
+
+    def ask(self, batches: Iterable[tuple[list[Question], Batch]]) -> Tally:
+        """Ask the questions of ``batches``; QEMU works on one batch while the next is made."""
+        waiting: list[Question] | None = None
+        for questions, batch in batches:
             if waiting is not None:
                 self._settle(waiting)
-            return self._tally
-        finally:
-            self._oracle.close()
+            self._oracle.start(batch)
+            waiting = questions
+        if waiting is not None:
+            self._settle(waiting)
+        return self._tally
 
     def _batches(self, first: int, count: int) -> Iterator[tuple[list[Question], Batch]]:
         for start in range(first, first + count, BATCH):
@@ -183,25 +212,29 @@ class _Chunk:
             self._tally.coverage[question.case.regime.value, question.granule] += 1
             self._tally.outcomes[str(question.expectation.observation.get("outcome", "anything"))] += 1
             self._tally.seen.update(question.expectation.deviations)
-            if answer is not None and self._judge.differences(question.case, question.expectation, answer):
+            if answer is not None and self.judge.differences(question.case, question.expectation, answer):
                 self._doubt(question)
 
     def _doubt(self, question: Question) -> None:
         """Ask again, with all the time a fetch may need; what still differs is a disagreement."""
         facts = self._facts(question.case)
-        if not facts:
-            return
+        if facts:
+            self._disagree(question, facts)
+
+    def _disagree(self, question: Question, facts: Facts) -> None:
+        """Note that QEMU differs in ``facts``, with the smallest case that does."""
         smallest = question.case
         if len(self._tally.disagreements) < _SHRUNK_PER_CHUNK:
             smallest = shrink(question.case, lambda case: self._facts(case).keys() == facts.keys())
             facts = self._facts(smallest)
         self._tally.disagreements.append(Disagreement(question.case.seed, smallest, facts))
 
-    def _facts(self, case: Case) -> dict[str, tuple[object, object]]:
-        if regime_of_operation(case.operation, machine_registers(case, self._judge.identity)) is not case.regime:
+    def _facts(self, case: Case) -> Facts:
+        """What differs when ``case`` is asked alone; nothing for one that cannot be asked."""
+        if regime_of_operation(case.operation, machine_registers(case, self.judge.identity)) is not case.regime:
             return {}
         try:
-            expectation = self._judge.expect(case)
+            expectation = self.judge.expect(case)
         except NotAskableError:
             return {}
         if not expectation.askable:
@@ -210,26 +243,31 @@ class _Chunk:
             answer = self._oracle.ask([case], patient=True)[0]
         except MachineDiedError as death:
             self._restart()
-            return {"outcome": (expectation.observation.get("outcome"), str(death))}
-        return self._judge.differences(case, expectation, answer)
+            return _death(death)
+        return self.judge.differences(case, expectation, answer)
 
     def _after_death(self, questions: list[Question], death: MachineDiedError) -> list[Answer | None]:
-        """A machine that died of one case: note it, and ask the others one by one in a new machine."""
+        """Answers from a new machine, asked one by one; a case that kills it too is a disagreement.
+
+        So is the one that the first machine died of, even if it does no harm alone.
+        """
         self._restart()
         answers: list[Answer | None] = []
         for index, question in enumerate(questions):
             try:
-                if index == death.index:
-                    raise death
                 answers.append(self._oracle.ask([question.case])[0])
-            except MachineDiedError as error:
-                facts: dict[str, tuple[object, object]] = {
-                    "outcome": (question.expectation.observation.get("outcome"), str(error))
-                }
-                self._tally.disagreements.append(Disagreement(question.case.seed, question.case, facts))
+            except MachineDiedError as again:
+                self._restart()
                 answers.append(None)
-                if error is not death:
-                    self._restart()
+                if again.ended:
+                    self._disagree(question, _death(again))
+                else:  # each try at a smaller case would take as long as this one
+                    self._tally.disagreements.append(Disagreement(question.case.seed, question.case, _death(again)))
+            else:
+                if index == death.index:
+                    self._tally.disagreements.append(
+                        Disagreement(question.case.seed, question.case, _death(death, "not when asked alone"))
+                    )
         return answers
 
     def _restart(self) -> None:
