@@ -231,9 +231,9 @@ class GdbRemote:
         self.start_step()
         return self.wait_stop()
 
-    def start(self) -> None:
-        """Let all CPUs run; :meth:`wait_stop` waits for a stop."""
-        self._connection.send(b"vCont;c")
+    def start(self, alone: bool = False) -> None:
+        """Let all CPUs run, or this one ``alone``; :meth:`wait_stop` waits for a stop."""
+        self._connection.send(b"vCont;c:%b" % self.thread.encode() if alone else b"vCont;c")
 
     def wait_stop(self, seconds: float | None = None) -> StopReply:
         """The stop of the target, waiting at most ``seconds``.
@@ -272,7 +272,7 @@ class GdbRemote:
         self.expect_ok(f"z1,{address:x},4")
 
     def run_to(self, addresses: Collection[int], seconds: float | None = None) -> int:
-        """Run until the PC is one of ``addresses``, and return the PC.
+        """Run until the PC is one of ``addresses``, the other CPUs stand still; the PC.
 
         Raises:
             MachineEndedError: the machine ended.
@@ -281,7 +281,7 @@ class GdbRemote:
         deadline = None if seconds is None else time.monotonic() + seconds
         for address in addresses:
             self.set_breakpoint(address)
-        self.start()
+        self.start(alone=True)
         reply = self._wait_until(deadline)
         if reply.ended:
             raise MachineEndedError("vCont;c", None, "the machine has ended")
