@@ -96,6 +96,7 @@ class CauseKind(Enum):
     MEMORY_TYPE_RESERVED = "reserved memory type"
     SHAREABILITY_RESERVED = "reserved shareability"
     EXECUTE_DEVICE = "executable Device memory"
+    NON_FAULT_DISABLED = "NFD, no walk for non-fault EL0 loads"
 
 
 #: Causes that are a stage 2 Permission fault; every other cause of a denied right is a stage 1 one.

@@ -46,6 +46,13 @@ GRANULE_4K = Granule("4K", 12, frozenset({1, 2}), 0, {1: 16, 2: 16, 3: 16})
 GRANULE_16K = Granule("16K", 14, frozenset({2}), 1, {2: 32, 3: 128})
 GRANULE_64K = Granule("64K", 16, frozenset({2}), 1, {2: 32, 3: 32})
 
+
+def no_granule_text(field: str, position: tuple[int, int], why: str) -> str:
+    """The clause about a TGn ``field``, at bits (msb, lsb), that selects no granule; ``why`` is its predicate."""
+    msb, lsb = position
+    return f"{field} (bits {msb}:{lsb}) {why}: which granule the CPU takes instead is IMPLEMENTATION DEFINED"
+
+
 #: TCR_ELx.TG0 and VTCR_EL2.TG0. 3 is reserved.
 TG0_GRANULES: Mapping[int, Granule] = {0: GRANULE_4K, 1: GRANULE_64K, 2: GRANULE_16K}
 #: TCR_ELx.TG1, which has a coding of its own. 0 is reserved.

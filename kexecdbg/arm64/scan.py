@@ -7,7 +7,7 @@ heavy work is in :mod:`kexecdbg.arm64.table_arrays`, which is imported when a sc
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kexecdbg.arm64.bits import bit, bits, field_mask
@@ -105,7 +105,7 @@ def scan(
     if problem is None and stage1.epd:
         text = f"{regime.facts.tcr}.EPD{ttbr} is set: walks of {stage1.ttbr} are disabled"
         problem = Cause(CauseKind.EPD, text, register=regime.facts.tcr, field=f"EPD{ttbr}")
-    return _scan(
+    found = _scan(
         _Subject(
             regime=regime,
             table=table,
@@ -123,6 +123,10 @@ def scan(
         source,
         limits,
     )
+    non_fault = stage1.non_fault_warning
+    if non_fault is not None and any(item.user is not None and item.user.read for item in found.ranges):
+        return replace(found, warnings=(*found.warnings, non_fault))
+    return found
 
 
 def scan_stage2(registers: RegisterValues, memory: PhysicalMemory, *, limits: ScanLimits | None = None) -> TableScan:
@@ -308,8 +312,11 @@ def _scan(subject: _Subject, memory: PhysicalMemory, limits: ScanLimits | None) 
 
 
 def _configuration_problem(cause: Cause, subject: _Subject) -> ScanProblem:
+    text = cause.text
+    if cause.kind is not CauseKind.TABLE_BASE_SIZE:  # which names the table
+        text = f"the table at {subject.base:#x} is not walked: {text}"
     level = subject.table.start_level - 1
-    return ScanProblem(ProblemKind.CONFIGURATION, cause.text, level, 0, 0, subject.va_base, subject.base)
+    return ScanProblem(ProblemKind.CONFIGURATION, text, level, 0, 0, subject.va_base, subject.base)
 
 
 def _problem(table: TableFormat, register: str, raw: RawProblem) -> ScanProblem:

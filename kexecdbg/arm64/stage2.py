@@ -22,6 +22,7 @@ from kexecdbg.arm64.geometry import (
     TG0_GRANULES,
     Granule,
     TableFormat,
+    no_granule_text,
 )
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
 from kexecdbg.arm64.memory_types import (
@@ -209,11 +210,12 @@ def stage2_of(registers: RegisterValues) -> Stage2:
 
 def _granule_problem(guesses: FeatureGuesses, granule: Granule | None) -> Cause | None:
     if granule is None:
-        text = "VTCR_EL2.TG0 has the reserved value 3: the granule is IMPLEMENTATION DEFINED"
+        why = "has the reserved value 3"
     elif not guesses.granule(granule, stage=2):
-        text = f"VTCR_EL2.TG0 selects {granule.name}, which ID_AA64MMFR0_EL1 says the CPU does not have at stage 2"
+        why = f"selects {granule.name}, which ID_AA64MMFR0_EL1 says the CPU does not have at stage 2"
     else:
         return None
+    text = no_granule_text("VTCR_EL2.TG0", _TG0, why)
     return Cause(CauseKind.RESERVED_GRANULE, text, register="VTCR_EL2", field="TG0")
 
 

@@ -21,6 +21,7 @@ from kexecdbg.arm64.geometry import (
     TG1_GRANULES,
     Granule,
     TableFormat,
+    no_granule_text,
     stage1_start_level,
 )
 from kexecdbg.arm64.interfaces import RegisterValues
@@ -127,7 +128,7 @@ class Stage1:
         problem: why no walk can be made with these registers, or ``None``.
         warnings: odd but legal settings.
         tbi: top byte ignored for data, ``tbi_fetch`` for instruction fetches.
-        epd: walks disabled. ``e0pd``: EL0 accesses fault. ``nfd``: non-fault EL0 accesses fault.
+        epd: walks disabled. ``e0pd``: EL0 accesses fault. ``nfd``: see :attr:`non_fault_warning`.
         rules: for the permissions.
         mair: the eight, or with FEAT_AIE sixteen, memory attribute bytes; ``None`` when a register is unknown.
         shareability: TCR.SHn, which counts for leaves when DS=1.
@@ -155,6 +156,23 @@ class Stage1:
     walk_type: MemoryType
     cacheable: bool
     assumptions: tuple[str, ...]
+
+    @property
+    def non_fault_warning(self) -> Cause | None:
+        """What TCR_ELx.NFDn does to an address that EL0 may read, ``None`` when it is clear.
+
+        It concerns SVE non-fault loads, and the elements of a first-fault gather after the first active one: on a
+        TLB miss they fail without a walk and without an exception (Arm ARM, TCR_EL1.NFD0). All other accesses walk.
+        """
+        if not self.nfd:
+            return None
+        field = f"NFD{int(self.upper)}"
+        tcr = self.regime.facts.tcr
+        text = (
+            f"{tcr}.{field} is set: a non-fault SVE load at EL0 that misses the TLB fails without a walk and without an"
+            " exception"
+        )
+        return Cause(CauseKind.NON_FAULT_DISABLED, text, register=tcr, field=field)
 
 
 @dataclass(frozen=True)
@@ -197,7 +215,7 @@ def stage1_of(registers: RegisterValues, regime: Regime, *, upper: bool = False)
     hardware_af = bool(bit(tcr, layout.ha)) and guesses.has("FEAT_HAFDBS")
     output_bits, ds, lpa = _output_size(guesses, tcr, regime, granule or GRANULE_4K)
     txsz = bits(tcr, *fields.txsz)
-    problem = _granule_problem(guesses, granule, facts.tcr, upper) or _txsz_problem(
+    problem = _granule_problem(guesses, granule, facts.tcr, fields.tg, upper) or _txsz_problem(
         guesses, txsz, granule or GRANULE_4K, ds, facts.tcr, upper
     )
     granule = granule or GRANULE_4K
@@ -227,7 +245,7 @@ def stage1_of(registers: RegisterValues, regime: Regime, *, upper: bool = False)
         tbi_fetch=tbi and not tbid,
         epd=_flag(tcr, fields.epd),
         e0pd=_flag(tcr, fields.e0pd) and guesses.has("FEAT_E0PD"),
-        nfd=_flag(tcr, fields.nfd),
+        nfd=_flag(tcr, fields.nfd) and has_feature(registers, "FEAT_SVE") is not False,
         rules=_permission_rules(registers, regime, fields, sctlr, tcr, hcr, hardware_af, extensions, guesses),
         mair=_mair(registers, regime, extensions, guesses),
         attr_index_bits=4 if extensions.aie else 3,
@@ -293,14 +311,17 @@ def _output_size(guesses: FeatureGuesses, tcr: int, regime: Regime, granule: Gra
     return min(size, physical_bits, 52 if ds else 48), ds, False
 
 
-def _granule_problem(guesses: FeatureGuesses, granule: Granule | None, tcr: str, upper: bool) -> Cause | None:
+def _granule_problem(
+    guesses: FeatureGuesses, granule: Granule | None, tcr: str, position: tuple[int, int], upper: bool
+) -> Cause | None:
     field = "TG1" if upper else "TG0"
     if granule is None:
-        text = f"{tcr}.{field} has the reserved value {0 if upper else 3}: the granule is IMPLEMENTATION DEFINED"
+        why = f"has the reserved value {0 if upper else 3}"
     elif not guesses.granule(granule, stage=1):
-        text = f"{tcr}.{field} selects {granule.name}, which {_MMFR0} says the CPU does not have"
+        why = f"selects {granule.name}, which {_MMFR0} says the CPU does not have"
     else:
         return None
+    text = no_granule_text(f"{tcr}.{field}", position, why)
     return Cause(CauseKind.RESERVED_GRANULE, text, register=tcr, field=field)
 
 

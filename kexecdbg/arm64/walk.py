@@ -235,6 +235,7 @@ def _translated(
     contiguous = bool(
         stage1.contiguous_bit and bit(descriptor, CONTIGUOUS_BIT) and stage1.table.contiguous_entries(leaf.level) > 1
     )
+    non_fault = stage1.non_fault_warning if user is not None and user.read.allowed else None
     where = named(stage1.table, leaf.level, leaf.address)
     page_size = 1 << stage1.table.shift(leaf.level)
     return Walk(
@@ -257,6 +258,7 @@ def _translated(
             *stage1.warnings,
             *leaf_warnings(stage1.table, leaf, memory, contiguous),
             *memory_warnings(where, leaf, memory_type, raw_shareability, executable),
+            *(() if non_fault is None else (non_fault,)),
         ),
         assumptions=stage1.assumptions,
     )

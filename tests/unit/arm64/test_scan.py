@@ -244,7 +244,11 @@ def test_unreadable_root() -> None:
     [
         (0x5_B510_3510 | 1 << 7, RAM, "TCR_EL1.EPD0 is set"),
         (0x0_0010_0010, 1 << 47, "TTBR0_EL1 points to 0x800000000000, beyond the 32-bit output size"),
-        (0x5_B510_3510 | 3 << 14, RAM, "TCR_EL1.TG0 has the reserved value 3"),
+        (
+            0x5_B510_3510 | 3 << 14,
+            RAM,
+            f"the table at {RAM:#x} is not walked: TCR_EL1.TG0 (bits 15:14) has the reserved value 3",
+        ),
     ],
 )
 def test_registers_that_allow_no_walk(tcr: int, ttbr: int, words: str) -> None:

@@ -96,6 +96,31 @@ def test_scan_knows_e0pd_and_table_attributes() -> None:
     assert (only.user and only.user.text) == "rwx", "without FEAT_E0PD the bit is RES0"
 
 
+NFD0, E0PD0 = 1 << 53, 1 << 55
+SVE = {"ID_AA64PFR0_EL1": 0x1_0000_1111}
+
+
+@pytest.mark.parametrize(
+    ("leaf", "tcr", "cpu", "warned"),
+    [
+        (PAGE | 1 << 6, NFD0, SVE, True),
+        (PAGE | 1 << 6, NFD0, {}, False),  # RES0 without FEAT_SVE
+        (PAGE | 1 << 6, 0, SVE, False),
+        (PAGE | 1 << 6, NFD0 | E0PD0, SVE, False),  # no access at all
+        (PAGE, NFD0, SVE, False),
+    ],
+)
+def test_nfd_is_said_of_a_page_that_el0_may_read(leaf: int, tcr: int, cpu: dict[str, int], warned: bool) -> None:
+    """TCR_EL1.NFD0: no walk for non-fault SVE loads from EL0; every other access walks as without it."""
+    changes = {**cpu, "TTBR0_EL1": ROOT, "TCR_EL1": 0x5_B510_3510 | tcr}
+    result = walk_page(changes, leaf, Regime.EL1_0)
+    table = scan(registers(**changes), Words(page_path(leaf, VA, ROOT)), Regime.EL1_0)
+    assert result.pa is not None
+    for warnings in (result.warnings, table.warnings):
+        assert [cause.kind for cause in warnings] == [CauseKind.NON_FAULT_DISABLED] * warned
+        assert all(cause.field == "NFD0" and "without an exception" in cause.text for cause in warnings)
+
+
 def test_neighbours_under_different_tables_stay_apart() -> None:
     """Contiguous in both address spaces and with equal leaves, but under another APTable, or in another page size."""
     two = 0x5002_0000

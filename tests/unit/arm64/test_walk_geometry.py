@@ -149,15 +149,22 @@ def test_tg1_has_its_own_coding(granule: Granule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("upper", "tcr", "id_value"),
-    [(False, 3 << 14, None), (True, 0 << 30, None), (False, 1 << 14, 0xF << 24), (False, 2 << 14, 0)],
+    ("upper", "tcr", "id_value", "text"),
+    [
+        (False, 3 << 14, None, "TCR_EL1.TG0 (bits 15:14) has the reserved value 3"),
+        (True, 0 << 30, None, "TCR_EL1.TG1 (bits 31:30) has the reserved value 0"),
+        (False, 1 << 14, 0xF << 24, "TCR_EL1.TG0 (bits 15:14) selects 64K, which ID_AA64MMFR0_EL1 says"),
+        (False, 2 << 14, 0, "TCR_EL1.TG0 (bits 15:14) selects 16K, which ID_AA64MMFR0_EL1 says"),
+    ],
 )
-def test_reserved_or_missing_granule(upper: bool, tcr: int, id_value: int | None) -> None:
+def test_reserved_or_missing_granule(upper: bool, tcr: int, id_value: int | None, text: str) -> None:
     changes = {} if id_value is None else {"ID_AA64MMFR0_EL1": id_value}
     values = registers(TCR_EL1=5 << 32 | 16 << 16 | 16 | tcr, **changes)
     va = 0xFFFF_8000_0000_0000 if upper else 0
     fault = fault_of(walk(values, Words(), va, regime=Regime.EL1_0))
     assert (fault.cause.kind, fault.cause.field) == (CauseKind.RESERVED_GRANULE, "TG1" if upper else "TG0")
+    assert fault.cause.text.startswith(text)
+    assert fault.cause.text.endswith(": which granule the CPU takes instead is IMPLEMENTATION DEFINED")
 
 
 class TestBaseRegister:
