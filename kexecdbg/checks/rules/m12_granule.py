@@ -35,8 +35,8 @@ def _check(situation: Situation) -> Iterator[Finding]:
         yield Finding(
             "M12",
             Severity.FATAL,
-            f"{fault.cause.text}. Which granule the CPU takes instead is IMPLEMENTATION DEFINED, and with none of the "
-            f"others do the tables map the next fetch, {situation.next_pc:#x}.",
+            f"{fault.cause.text}, and with none of the others do the tables map the next fetch, "
+            f"{situation.next_pc:#x}.",
             {"register": fault.cause.register, "field": fault.cause.field},
         )
 
