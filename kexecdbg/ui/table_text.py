@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kexecdbg.arm64.memory_types import MemoryType
-from kexecdbg.arm64.ranges import MappedRange, TableScan
+from kexecdbg.arm64.ranges import MappedRange, ProblemKind, TableScan
 from kexecdbg.ui.style import Style, hanging
 
 _UNITS = ((60, "E"), (50, "P"), (40, "T"), (30, "G"), (20, "M"), (10, "K"))
@@ -24,11 +24,12 @@ def table_text(scan: TableScan, ranges: Sequence[MappedRange], style: Style) -> 
     regime = scan.regime.value if scan.regime else "stage 2"
     shown = "" if len(ranges) == len(scan.ranges) else f", {len(ranges)} shown"
     form = scan.table_format
-    lines = [
-        f"{style.bold(scan.register)} {scan.root:#x}, {regime}, {form.granule.name} granule, {form.input_bits}-bit "
-        f"from level {form.start_level}",
-        f"{scan.entries} valid descriptors in {scan.tables} tables, {len(scan.ranges)} ranges{shown}",
-    ]
+    lines = [f"{style.bold(scan.register)} {scan.root:#x}, {regime}"]
+    if any(problem.kind is ProblemKind.CONFIGURATION for problem in scan.problems):
+        lines[0] += ": not walked"
+    else:
+        lines[0] += f", {form.granule.name} granule, {form.input_bits}-bit from level {form.start_level}"
+        lines.append(f"{scan.entries} valid descriptors in {scan.tables} tables, {len(scan.ranges)} ranges{shown}")
     lines += [style.bad(hanging("! ", problem.text, 2)) for problem in scan.problems[:_MOST_PROBLEMS]]
     left_out = len(scan.problems) + scan.problems_left_out - _MOST_PROBLEMS
     if left_out > 0:
