@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
-from kexecdbg.arm64.regimes import Regime, mmu_enabled
+from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
+from kexecdbg.arm64.walk import walk
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.image_entry import Entry, entry_of
 from kexecdbg.checks.relocating.code_search import find_relocation_code
@@ -16,9 +17,10 @@ from kexecdbg.checks.relocation import CODE_PAGE_SIZE, VECTORS_SIZE, Relocation
 from kexecdbg.checks.rules import all_rules
 from kexecdbg.checks.verdict import by_severity
 from kexecdbg.errors import KexecdbgError, MemoryUnreadableError, RegisterUnknownError, UsageError
-from kexecdbg.kexec.argument import ArgumentLayout, RelocationArgument, Role
+from kexecdbg.kexec.argument import Addressing, ArgumentLayout, RelocationArgument, Role
 from kexecdbg.kexec.audit import audit
-from kexecdbg.kexec.defects import HARMLESS, Area, AreaKind, Audit
+from kexecdbg.kexec.control_pages import ControlPages, read_control_pages
+from kexecdbg.kexec.defects import HARMLESS, Area, AreaKind, Audit, DefectKind
 from kexecdbg.kexec.kimage import Segment, read_segments
 from kexecdbg.kexec.kimage_loads import layout_by_loads
 from kexecdbg.kexec.list_reader import PageList, read_page_list
@@ -53,7 +55,8 @@ class KimageView:
         pages: its page list.
         summary, runs: the list in short.
         segments: the image's segments; ``None`` where the structure has none, or nobody knows where.
-        areas: what the relocation uses beside the list: control pages, tables, vectors.
+        areas: what the relocation uses beside the list: code, argument, tables, vectors.
+        control_pages: what the kernel set aside for the relocation; ``None`` when it cannot be told.
         destinations: where the pages go, ascending.
         regime: whose tables are used; ``None`` when that cannot be told.
         audit: what is wrong with the list.
@@ -69,6 +72,7 @@ class KimageView:
     runs: tuple[CopyRun, ...]
     segments: tuple[Segment, ...] | None
     areas: tuple[Area, ...]
+    control_pages: ControlPages | None
     destinations: tuple[Destination, ...]
     regime: Regime | None
     audit: Audit
@@ -86,7 +90,8 @@ class KimageView:
     def sound(self) -> bool:
         """Whether nothing was found that makes the relocation fail; without the rules, in the list alone."""
         fatal = any(finding.severity is Severity.FATAL for finding in self.findings)
-        judged = "K06" in self.applied or all(defect.kind in HARMLESS for defect in self.audit.defects)
+        kinds = {defect.kind for defect in self.audit.defects}
+        judged = kinds <= HARMLESS if "K06" not in self.applied else DefectKind.CONTROL_OVERWRITTEN not in kinds
         return judged and not fatal
 
 
@@ -149,7 +154,12 @@ def view_image(state: CpuState, memory: PhysicalMemory, argument: RelocationArgu
         unchecked.append(f"whether tables and stack are overwritten: {error}")
     pages = read_page_list(argument.require(Role.HEAD), memory)
     segments = None if argument.layout.segments is None else read_segments(memory, argument)
-    audited = audit(pages, memory_map=memory_map_of(memory), areas=areas, segments=segments)
+    control_pages, problem = _control_pages(state, memory, argument, pages.page_size)
+    unchecked += [problem] if problem else []
+    control = (
+        [Area(AreaKind.CONTROL, "a control page", *each) for each in control_pages.ranges] if control_pages else []
+    )
+    audited = audit(pages, memory_map=memory_map_of(memory), areas=(*areas, *control), segments=segments)
     destinations, problem = _destinations(pages, None if entry is None else entry.relocation)
     findings: list[Finding] = []
     applied: list[str] = []
@@ -168,6 +178,7 @@ def view_image(state: CpuState, memory: PhysicalMemory, argument: RelocationArgu
         runs=copy_runs(pages),
         segments=segments,
         areas=areas,
+        control_pages=control_pages,
         destinations=destinations,
         regime=regime,
         audit=audited,
@@ -189,6 +200,28 @@ def _areas_of_argument(argument: RelocationArgument) -> tuple[Area, ...]:
         name = f"the vectors of {argument.layout.roles[Role.EL2_VECTORS]}"
         found.append(Area(AreaKind.VECTORS, name, vectors, vectors + VECTORS_SIZE))
     return tuple(found)
+
+
+def _control_pages(
+    state: CpuState, memory: PhysicalMemory, argument: RelocationArgument, page_size: int
+) -> tuple[ControlPages | None, str | None]:
+    """The control pages of a struct kimage, or why they are not known; neither where there is no such structure."""
+    if argument.layout.addressing is not Addressing.LINEAR_MAP:
+        return None, None
+    pages_of_kernel: dict[int, int | None] = {}
+
+    def locate(va: int) -> int | None:
+        page, offset = va - va % page_size, va % page_size
+        if page not in pages_of_kernel:
+            pages_of_kernel[page] = walk(state, memory, page, regime=regime).pa
+        start = pages_of_kernel[page]
+        return None if start is None else start + offset
+
+    try:
+        regime = regime_of(current_el(state), state)
+        return read_control_pages(memory, locate, argument, page_size), None
+    except KexecdbgError as error:
+        return None, f"whether destinations cover control pages: {error}"
 
 
 def _destinations(pages: PageList, relocation: Relocation | None) -> tuple[tuple[Destination, ...], str | None]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from kexecdbg.kexec.defects import Area, Audit, Defect, DefectKind, Occurrence
+from kexecdbg.kexec.defects import Area, AreaKind, Audit, Defect, DefectKind, Occurrence
 from kexecdbg.kexec.kimage import Segment
 from kexecdbg.kexec.list_reader import Copies, Flags, Indices, ListEnd, PageList, Words
 from kexecdbg.kexec.page_list import ALL_FLAGS
@@ -213,7 +213,9 @@ def _list_written(pages: PageList, writes: _Writes) -> Iterator[Defect]:
 def _areas_written(pages: PageList, writes: _Writes, areas: Iterable[Area]) -> Iterator[Defect]:
     for area in areas:
         chosen = writes.into(area.start, area.end, pages.page_size)
-        for defect in _copies(pages, DefectKind.AREA_OVERWRITTEN, chosen, writes.copies.destinations, writers=chosen):
+        control = area.kind is AreaKind.CONTROL
+        kind = DefectKind.CONTROL_OVERWRITTEN if control else DefectKind.AREA_OVERWRITTEN
+        for defect in _copies(pages, kind, chosen, writes.copies.destinations, writers=chosen):
             yield Defect(defect.kind, defect.count, defect.occurrences, area)
 
 

@@ -26,6 +26,7 @@ class DefectKind(enum.Enum):
     LIST_OVERWRITTEN = "overwrites its own pages before they are read"
     LIST_WRITTEN_LATER = "overwrites its own pages after they are read; harmless in this order"
     AREA_OVERWRITTEN = "overwrites what the relocation itself still uses"
+    CONTROL_OVERWRITTEN = "fills control pages, which the kernel keeps out of every image's place"
     OUTSIDE_SEGMENTS = "has destination pages outside the image's segments"
     SEGMENT_NOT_FILLED = "leaves pages of the image's segments unfilled"
 
@@ -42,6 +43,7 @@ class AreaKind(enum.Enum):
     VECTORS = "exception vectors"
     ARGUMENT = "argument"
     STACK = "stack"
+    CONTROL = "control pages"
 
 
 @dataclass(frozen=True)

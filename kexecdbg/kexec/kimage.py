@@ -32,6 +32,8 @@ FIELDS = (
     "arch.phys_offset", "arch.t0sz",
 )  # fmt: skip
 """What has to be found in debug information; fields of the structure that nobody needs may be missing."""
+MORE_FIELDS = ("control_pages",)
+"""What is used where debug information has it. Of a structure, its first 64 bits are the field."""
 
 
 def kimage_layout(
@@ -62,6 +64,7 @@ KIMAGE_5_16 = kimage_layout(
         "swap_page": 40,
         "vmcoreinfo_data_copy": 48,
         "nr_segments": 56,
+        "control_pages": 576,
         "arch.dtb": 640,
         "arch.dtb_mem": 648,
         "arch.kern_reloc": 656,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kexecdbg.errors import EnvironmentProblem
 from kexecdbg.kexec.argument import ArgumentLayout
-from kexecdbg.kexec.kimage import FIELDS, kimage_layout
+from kexecdbg.kexec.kimage import FIELDS, MORE_FIELDS, kimage_layout
 
 _SEGMENTS = "segment"
 _FIELD_SIZE = 8
@@ -34,10 +34,10 @@ def layout_of_members(members: Iterable[Member], size: int, name: str) -> Argume
         raise EnvironmentProblem(
             f"struct kimage {name} has no {', '.join(missing)}: the kernel is older than 5.16, or much newer"
         )
-    beyond = [field for field in FIELDS if offsets[field] + _FIELD_SIZE > size]
+    fields = {field: offsets[field] for field in (*FIELDS, *MORE_FIELDS) if field in offsets}
+    beyond = [field for field, offset in fields.items() if offset + _FIELD_SIZE > size]
     if beyond:
         raise EnvironmentProblem(f"struct kimage {name} has {size} bytes and {', '.join(beyond)} behind them")
-    fields = {field: offsets[field] for field in FIELDS}
     return kimage_layout(name, fields, f"struct kimage {name}", size=size, segments=offsets.get(_SEGMENTS))
 
 

@@ -128,6 +128,7 @@ _KIMAGE: dict[str, Test] = {
     "start": _is_code,
     "control_code_page": _is_kernel_address,
     "nr_segments": _is_segment_count,
+    "control_pages": _is_kernel_address,
     "arch.dtb_mem": _is_memory_or_zero,
     "arch.kern_reloc": _is_page,
     "arch.el2_vectors": _is_vectors_or_zero,

@@ -60,6 +60,12 @@ def image_json(view: KimageView) -> Json:
             {"kind": area.kind.name.lower(), "name": area.name, "start": number(area.start), "end": number(area.end)}
             for area in view.areas
         ],
+        "control_pages": None
+        if view.control_pages is None
+        else {
+            "pages": view.control_pages.pages,
+            "ranges": [{"start": number(start), "end": number(end)} for start, end in view.control_pages.ranges],
+        },
         "audit": [_defect(defect) for defect in view.audit.defects],
         "findings": [finding(each) for each in view.findings],
         "applied": list(view.applied),

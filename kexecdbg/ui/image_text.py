@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kexecdbg.checks.image_view import Destination, KimageView
-from kexecdbg.kexec.defects import AreaKind, Defect
+from kexecdbg.kexec.defects import AreaKind, Defect, DefectKind
 from kexecdbg.kexec.page_list import PageCopy
 from kexecdbg.ui.style import Style, hanging
 from kexecdbg.ui.verdict_text import finding_text
@@ -26,6 +26,7 @@ def image_text(view: KimageView, style: Style, *, whole_list: bool = False) -> s
         *_list(view, style),
         *_listed("destinations", [_destination(each) for each in view.destinations], style),
         *_areas(view, style),
+        *_control_pages(view, style),
     ]
     if whole_list:
         lines += _runs(view, style)
@@ -53,10 +54,10 @@ def _headline(view: KimageView, style: Style) -> str:
 
 
 def _defects(view: KimageView, style: Style) -> Iterator[str]:
-    """The defects of the list, where no rule has told about them."""
-    if "K06" in view.applied:
-        return
+    """The defects of the list that no rule has told about."""
     for defect in view.audit.defects:
+        if "K06" in view.applied and defect.kind is not DefectKind.CONTROL_OVERWRITTEN:
+            continue
         yield hanging("list", _defect(defect), _COLUMN, style)
 
 
@@ -117,6 +118,14 @@ def _areas(view: KimageView, style: Style) -> list[str]:
         count = "1 table" if len(starts) == 1 else f"{len(starts)} tables"
         texts.append(f"{min(starts):#x}-{max(starts):#x}  {count} of {name}")
     return _listed("in use", texts, style)
+
+
+def _control_pages(view: KimageView, style: Style) -> list[str]:
+    if view.control_pages is None:
+        return []
+    ranges = view.control_pages.ranges
+    text = f"{view.control_pages.pages} pages, {ranges[0][0]:#x}-{ranges[-1][1] - 1:#x}, in {len(ranges)} ranges"
+    return [hanging("control", text, _COLUMN, style)]
 
 
 def _runs(view: KimageView, style: Style) -> list[str]:

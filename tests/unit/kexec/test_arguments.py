@@ -37,6 +37,7 @@ KIMAGE = {
     "start": NEW_KERNEL,
     "control_code_page": 0xFFFF_FC00_0123_4000,
     "nr_segments": 1,
+    "control_pages": 0xFFFF_FC00_0123_5008,
     "arch.kern_reloc": 0x1_B308_0000,
     "arch.el2_vectors": 0x1_B309_0000,
     "arch.ttbr0": TABLE,
