@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.regimes import SCTLR_EE
+from kexecdbg.checks.code_corrections import CodeCorrection, code_correction
 from kexecdbg.checks.enable_site import pending_write
-from kexecdbg.checks.finding import DescriptorRepair, RegisterRepair, Repair, Severity
-from kexecdbg.checks.situation import instruction_at
-from kexecdbg.checks.verdict import Verdict
+from kexecdbg.checks.finding import DescriptorRepair, Finding, RegisterRepair, Repair, Severity
+from kexecdbg.checks.situation import instruction_at, situation_at
+from kexecdbg.checks.verdict import Verdict, judge
 from kexecdbg.errors import MemoryUnreadableError, TargetError, UsageError
 from kexecdbg.machine.debugger import Debugger
 from kexecdbg.machine.memory import write_and_verify
@@ -24,10 +26,11 @@ class RepairPlan:
     """What is going to be written.
 
     Attributes:
-        repairs: the writes, descriptors first.
+        repairs: the writes, descriptors first; none when nothing is to be written before the code is corrected.
         operand: the general register that the pending ``msr`` writes from, when a repair changes the value.
         resume_at: where to set the PC back to after the freeze; ``None`` while the switch is still ahead.
         resume_pstate: PSTATE to restore with it.
+        corrections: repairs that only the code can make, and where in it.
     """
 
     verdict: Verdict
@@ -35,42 +38,75 @@ class RepairPlan:
     operand: str | None
     resume_at: int | None
     resume_pstate: int | None
+    corrections: tuple[CodeCorrection, ...] = ()
 
 
-def plan_repairs(verdict: Verdict, state: CpuState) -> RepairPlan:
+def plan_repairs(verdict: Verdict, state: CpuState, ids: Collection[str] = ()) -> RepairPlan:
     """What to write so that the machine in ``state`` runs on, given the ``verdict`` on its switch.
+
+    Without ``ids`` that is every repair of a fatal finding, and nothing where one of them cannot be written from the
+    debugger: a machine that is half repaired faults as before. With ``ids`` it is what can be written of the repairs
+    of those findings, whatever their severity.
 
     Raises:
         UsageError: nothing can be repaired from here; the message says why.
     """
-    fatal = [finding for finding in verdict.findings if finding.severity is Severity.FATAL]
-    # Two findings about one descriptor propose the same write.
+    chosen = _chosen(verdict, ids)
     # Several findings can propose a write to the same place; the worst finding, which comes first, knows best.
     by_place: dict[int | str, Repair] = {}
-    for finding in fatal:
+    for finding in chosen:
         if finding.repair is not None:
             by_place.setdefault(_place(finding.repair), finding.repair)
-    repairs = list(by_place.values())
-    if not fatal:
-        raise UsageError("the verdict has no fatal finding: there is nothing to repair")
-    if not repairs:
-        raise UsageError(f"no single write cures {', '.join(finding.id for finding in fatal)}")
-    situation = verdict.situation
-    pc = state.get("PC")
+    situation, pc = verdict.situation, state.get("PC")
     at_switch = pc == situation.site
     ahead = situation.start is not None and pc == situation.start.get("PC")
+    beyond = not at_switch and not ahead
     operand = _operand(verdict, state) if at_switch else None
-    for repair in repairs:
-        if isinstance(repair, RegisterRepair) and not _is_pending(repair, verdict, operand):
-            if ahead:
-                raise UsageError(f"{repair.register} is not written yet; run kexec-step --before to get to the switch")
-            raise UsageError(
-                f"{repair.register} cannot be written from the debugger; correct the code: "
-                f"{repair.register} = {repair.new:#x}"
-            )
-    if at_switch or ahead:
-        return RepairPlan(verdict, tuple(repairs), operand, None, None)
-    prediction = verdict.prediction
+    repairs: list[Repair] = []
+    corrections: list[CodeCorrection] = []
+    for repair in by_place.values():
+        if isinstance(repair, DescriptorRepair) or _is_pending(repair, verdict, operand):
+            repairs.append(repair)
+        elif ahead and repair.register == situation.regime.facts.sctlr:
+            raise UsageError(f"{repair.register} is not written yet; run kexec-step --before to get to the switch")
+        else:
+            corrections.append(code_correction(situation, repair, pc, beyond))
+    writable = tuple(repairs) if ids or not corrections else ()
+    if not writable or not beyond:
+        return RepairPlan(verdict, writable, operand, None, None, tuple(corrections))
+    resume_at, pstate = None, None
+    if any(finding.severity is Severity.FATAL for finding in chosen):
+        resume_at, pstate = _way_back(verdict, state)
+    return RepairPlan(verdict, writable, None, resume_at, pstate, tuple(corrections))
+
+
+def repairable_ids(verdict: Verdict) -> tuple[str, ...]:
+    """Ids of the findings that have a repair, the worst first."""
+    return tuple(dict.fromkeys(finding.id for finding in verdict.findings if finding.repair is not None))
+
+
+def _chosen(verdict: Verdict, ids: Collection[str]) -> list[Finding]:
+    """The findings to repair: those with ``ids``, or else the fatal ones."""
+    found, repairable = {finding.id for finding in verdict.findings}, repairable_ids(verdict)
+    for wanted in ids:
+        if wanted not in repairable:
+            problem = f"no single write cures {wanted}" if wanted in found else f"{wanted} is not among the findings"
+            others = f"there are repairs for {', '.join(repairable)}" if repairable else "no finding has a repair"
+            raise UsageError(f"{problem}; {others}")
+    if ids:
+        return [finding for finding in verdict.findings if finding.id in ids]
+    fatal = [finding for finding in verdict.findings if finding.severity is Severity.FATAL]
+    if not fatal:
+        hint = f"; for what is no more than a hazard, kexec-fix {repairable[0]}" if repairable else ""
+        raise UsageError(f"the verdict has no fatal finding: there is nothing to repair{hint}")
+    if all(finding.repair is None for finding in fatal):
+        raise UsageError(f"no single write cures {', '.join(finding.id for finding in fatal)}")
+    return fatal
+
+
+def _way_back(verdict: Verdict, state: CpuState) -> tuple[int, int | None]:
+    """Where the CPU, stuck after the switch, goes on once it is repaired, and with which PSTATE."""
+    situation, prediction, pc = verdict.situation, verdict.prediction, state.require("PC", "where the CPU is stuck")
     if prediction.first is None or pc not in (prediction.vector, prediction.first.elr):
         raise UsageError(f"the CPU is at {pc:#x}, not at the switch or stuck after it; run kexec-check again")
     if situation.fetch_fault is None and prediction.first.elr == situation.next_pc:
@@ -78,7 +114,7 @@ def plan_repairs(verdict: Verdict, state: CpuState) -> RepairPlan:
             f"the CPU fetched {situation.next_pc:#x} through the wrong translation and may keep it in its TLB, which a "
             "debugger cannot invalidate; start the machine again and repair before the switch"
         )
-    return RepairPlan(verdict, tuple(repairs), None, prediction.first.elr, _pstate_before_exception(verdict, state))
+    return prediction.first.elr, _pstate_before_exception(verdict, state)
 
 
 def _pstate_before_exception(verdict: Verdict, state: CpuState) -> int | None:
@@ -136,3 +172,17 @@ def apply_repairs(debugger: Debugger, plan: RepairPlan) -> None:
         if plan.resume_pstate is not None:
             debugger.write_register("PSTATE", plan.resume_pstate)
         debugger.write_register("PC", plan.resume_at)
+
+
+def judge_again(debugger: Debugger, plan: RepairPlan) -> Verdict:
+    """The verdict on the machine as it is after ``plan`` was applied.
+
+    Where the PC was set back the switch lies behind: what is judged then is the translation that is on, from the
+    instruction at the PC on.
+    """
+    situation, state = plan.verdict.situation, debugger.state()
+    if plan.resume_at is None:
+        # What the user gave with --assume still counts.
+        return judge(situation_at(state.with_values((situation.start or situation.before).assumed), debugger.memory))
+    sctlr = situation.regime.facts.sctlr
+    return judge(situation_at(state.with_values({sctlr: state.require(sctlr, "the verdict")}), debugger.memory))

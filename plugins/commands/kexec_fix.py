@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import gdb
@@ -14,7 +16,7 @@ from kexecdbg.ui.style import Style, hanging
 from .. import last_check
 from ..command import Command, selected_debugger
 
-_COLUMN = 11
+_FINDING_ID = re.compile(r"[MK]\d\d", re.IGNORECASE)
 
 
 class KexecFix(Command):
@@ -22,45 +24,65 @@ class KexecFix(Command):
 
     NAME = "kexec-fix"
     SUMMARY = (
-        "Write the repair that kexec-check proposed into the live machine, so that the run goes on. After the freeze "
-        "it also sets the PC back to the instruction that faulted."
+        "Write the repair that kexec-check proposed into the live machine, so that the run goes on, and check again. "
+        "After the freeze it also sets the PC back to the instruction that faulted. For a system register, which the "
+        "gdbstub cannot write, it says which instruction to change or to execute."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "ids",
+            nargs="*",
+            type=_finding_id,
+            metavar="ID",
+            help="repair these findings of the last verdict, M01 or M22, and no others; default: the fatal ones",
+        )
         parser.add_argument("--yes", action="store_true", help="do not ask")
         parser.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
 
     def cpu(self, arguments: argparse.Namespace) -> int | None:
         return last_check.cpu()
 
+    def values(self) -> Sequence[str]:
+        from kexecdbg.checks.fixing import repairable_ids
+
+        verdict = last_check.last()
+        return () if verdict is None else repairable_ids(verdict)
+
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
-        from kexecdbg.checks.fixing import apply_repairs, plan_repairs
-        from kexecdbg.ui import json_form
-        from kexecdbg.ui.verdict_text import repair_text
+        from kexecdbg.checks.fixing import apply_repairs, judge_again, plan_repairs
+        from kexecdbg.checks.repair_changes import repair_change
+        from kexecdbg.ui.fix_json import fix_json
+        from kexecdbg.ui.fix_text import COLUMN, changes_text, correction_text, recheck_text
 
         target = selected_debugger()
         verdict = last_check.last()
         if verdict is None:
             raise UsageError("there is no verdict to repair; run kexec-check or kexec-step first")
-        plan = plan_repairs(verdict, target.state())
-        lines = [repair_text(repair) for repair in plan.repairs]
-        if plan.resume_at is not None:
-            lines.append(f"PC = {plan.resume_at:#x}, the instruction that faulted")
-        if not arguments.dry_run:
+        plan = plan_repairs(verdict, target.state(), arguments.ids)
+        changes = [repair_change(verdict, repair) for repair in plan.repairs]
+        to_correct = [repair_change(verdict, correction.repair) for correction in plan.corrections]
+        apply = bool(changes) and not arguments.dry_run
+        recheck = None
+        if apply:
             if not arguments.yes:
-                _ask("\n".join(lines))
+                _ask(changes_text(plan, changes, "write", Style()))
             apply_repairs(target, plan)
-        document = {
-            "applied": not arguments.dry_run,
-            "repairs": [json_form.repair(repair) for repair in plan.repairs],
-            "resume_at": json_form.number(plan.resume_at),
-        }
-        label = "planned" if arguments.dry_run else "done"
-        note = "on hardware a TLBI and cache maintenance may have to follow; QEMU keeps no failed walk"
-        if not arguments.dry_run:
-            note = f"every write was read back; {note}"
-        text = [hanging(label, line, _COLUMN) for line in lines]
-        return document, "\n".join([*text, hanging("note", note, _COLUMN), hanging("next", "continue", _COLUMN)])
+            recheck = judge_again(target, plan)
+            last_check.remember(recheck)
+        text = [changes_text(plan, changes, "done" if apply else "planned", style)] if changes else []
+        text += [correction_text(*pair, style) for pair in zip(to_correct, plan.corrections, strict=True)]
+        if recheck is not None:
+            text.append(recheck_text(recheck, style))
+            note = "every write was read back; on hardware a TLBI and cache maintenance may have to follow"
+            text += [hanging("note", note, COLUMN), hanging("next", "continue", COLUMN)]
+        return fix_json(plan, changes, to_correct, apply, recheck), "\n".join(text)
+
+
+def _finding_id(text: str) -> str:
+    if not _FINDING_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no finding's id; write it as M01")
+    return text.upper()
 
 
 def _ask(question: str) -> None:

@@ -306,7 +306,10 @@ def test_fix_needs_a_verdict(fresh: Bench) -> None:
 def test_a_dry_run_writes_nothing(fresh: Bench) -> None:
     fresh.run("kexec-step --before --timeout 30")
     planned = fresh.run("kexec-fix --dry-run")
-    assert (planned["applied"], planned["repairs"][0]["new"]) == (False, "0x880001b3080713")
+    assert (planned["applied"], planned["recheck"]) == (False, None)
+    (repair,) = planned["repairs"]
+    assert (repair["new"], repair["level"], repair["findings"]) == ("0x880001b3080713", 3, ["M01"])
+    assert repair["fields"] == [{"name": "XN", "msb": 54, "lsb": 54, "old": "0x1", "new": "0x0"}]
     assert fresh.run("walk-ttbr0 $pc")["levels"][3]["descriptor"] == "0xc80001b3080713"
 
 
@@ -320,6 +323,14 @@ def test_fix_without_yes_asks_and_where_nobody_can_answer_writes_nothing(fresh: 
     assert fresh.run("walk-ttbr0 $pc")["levels"][3]["descriptor"] == "0x880001b3080713"
 
 
+def test_fix_takes_the_ids_of_findings_with_a_repair(at_switch: Bench) -> None:
+    at_switch.run("kexec-check")
+    assert completions(at_switch, "kexec-fix ") == ["kexec-fix M01"]
+    assert len(at_switch.run("kexec-fix --dry-run m01")["repairs"]) == 1
+    for wanted in ("M05", "M33"):
+        assert at_switch.refused(f"kexec-fix --dry-run {wanted}").endswith("; there are repairs for M01")
+
+
 def test_fix_refuses_when_the_descriptor_has_changed_since(fresh: Bench) -> None:
     fresh.run("kexec-step --before --timeout 30")
     fresh.gdb.command("set {unsigned long}0x1b306c400 = 0x1b3080703")
@@ -330,8 +341,8 @@ def test_fix_refuses_when_the_descriptor_has_changed_since(fresh: Bench) -> None
 
 def test_after_a_repair_there_is_nothing_to_repair_and_the_machine_runs(fresh: Bench) -> None:
     fresh.run("kexec-step --before --timeout 30")
-    fresh.run("kexec-fix --yes")
-    assert fresh.run("kexec-check")["verdict"] == "sound"
+    recheck = fresh.run("kexec-fix --yes")["recheck"]
+    assert (recheck["verdict"], recheck) == ("sound", fresh.run("kexec-check"))
     assert fresh.refused("kexec-fix --yes").endswith("the verdict has no fatal finding: there is nothing to repair")
     assert fresh.go_on().startswith(ARRIVED)
 

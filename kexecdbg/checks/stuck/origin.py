@@ -222,6 +222,7 @@ def _rank(candidate: _Candidate) -> tuple[bool, ...]:
 
 def _repair(verdict: Verdict, state: CpuState) -> RepairPlan | str:
     try:
-        return plan_repairs(verdict, state)
+        plan = plan_repairs(verdict, state)
     except UsageError as error:
         return str(error)
+    return plan if plan.repairs else "; ".join(correction.summary for correction in plan.corrections)
