@@ -173,9 +173,8 @@ class Relocation:
 
     @cached_property
     def areas(self) -> tuple[Area, ...]:
-        """What the relocation uses beside the list and the pages it copies."""
+        """What the relocation uses beside the list and the pages it copies, while it copies and after that."""
         found = [
-            Area(AreaKind.ARGUMENT, "the argument", self.argument.address, self.argument.end),
             *(
                 Area(AreaKind.VECTORS, f"the vectors of {each.register}", each.address, each.address + VECTORS_SIZE)
                 for each in self.vectors
@@ -187,6 +186,9 @@ class Relocation:
                 for place, size in scan.table_places
             ),
         ]
+        # Mainline loads every field before the loop, and kzalloc may well put struct kimage where a page goes.
+        if self.loop is None or self.loop.argument_reads:
+            found.append(Area(AreaKind.ARGUMENT, "the argument", self.argument.address, self.argument.end))
         if self.code_page is not None:
             found.append(self.code_page)
         if self.loop is not None and self.loop.uses_stack:

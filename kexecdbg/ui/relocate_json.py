@@ -19,7 +19,12 @@ def relocation_json(report: Report, icount_shift: int | None = None) -> Json:
         "pages": report.pages,
         "copied": report.copied,
         "list_defects": [
-            {"text": f"the list {defect.kind.value}", "count": defect.count} for defect in report.audit.defects
+            {
+                "text": f"the list {defect.kind.value}",
+                "area": None if defect.area is None else defect.area.name,
+                "count": defect.count,
+            }
+            for defect in report.audit.defects
         ],
         "running_cpus": list(report.running_cpus),
         "stops": [_stop(stop) for stop in report.stops],

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from kexecdbg.checks.finding import Severity
 from kexecdbg.checks.relocating.landmarks import LandmarkKind
 from kexecdbg.checks.relocating.run import Outcome, Report, Stop, SwitchCheck
+from kexecdbg.kexec.defects import Defect
 from kexecdbg.kexec.page_contents import PageDifference
 from kexecdbg.ui.style import WIDTH, Style, hanging
 from kexecdbg.ui.verdict_text import finding_text
@@ -26,11 +27,15 @@ def progress_line(copied: int, pages: int, seconds: float, page_size: int) -> st
     return line[: WIDTH - 1]
 
 
+def _defect(defect: Defect) -> str:
+    area = f": {defect.area.name}" if defect.area is not None else ""
+    return f"the page list {defect.kind.value}{area} ({defect.count})"
+
+
 def relocation_text(report: Report, style: Style, icount_shift: int | None = None, console: str | None = None) -> str:
     """What kexec-relocate prints; ``console`` is the first line that the new kernel printed."""
     lines = [hanging(*_headline(report, style), style=None)]
-    lines += [hanging("list", f"the page list {defect.kind.value} ({defect.count})", _COLUMN, style)
-              for defect in report.audit.defects]  # fmt: skip
+    lines += [hanging("list", _defect(defect), _COLUMN, style) for defect in report.audit.defects]
     if report.running_cpus:
         numbers = ", ".join(str(number) for number in report.running_cpus)
         lines.append(hanging("CPUs", f"{numbers} still running: they see memory change under them", _COLUMN, style))

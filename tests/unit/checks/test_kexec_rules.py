@@ -177,7 +177,10 @@ def test_k01_names_the_field_its_new_value_and_where_the_cpu_ends_up() -> None:
 
 
 def test_k01_is_silent_when_all_is_read_before() -> None:
-    assert kexec_findings(at_switch(RelocationV9Case(argument=NEW_KERNEL))) == []
+    situation = at_switch(RelocationV9Case(argument=NEW_KERNEL))
+    assert kexec_findings(situation) == []
+    assert situation.relocation is not None
+    assert situation.relocation.audit.defects == ()
 
 
 def test_k01_does_not_guess_without_the_loop() -> None:
