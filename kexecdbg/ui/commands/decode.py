@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kexecdbg.arm64.registers import lookup
 from kexecdbg.errors import EnvironmentProblem, UsageError
+from kexecdbg.machine.register_value import parse_register_value
 from kexecdbg.ui.style import style_for
 
 if TYPE_CHECKING:
@@ -22,10 +23,6 @@ SUMMARY = (
 )
 
 _PAIR = re.compile(r"([A-Za-z]\w*)=(.*)", re.DOTALL)
-_HEX_DIGITS = re.compile(r"[0-9a-fA-F]+")
-_KERNEL_DIGITS = 16
-_SURPRISING_DIGITS = 5
-"""A decimal number this long was perhaps meant as hexadecimal."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             sources.append(item)
             continue
         name = lookup(match[1]).name
-        value, note = _number(name, match[2].strip())
+        value, note = parse_register_value(name, match[2].strip())
         notes += [note] if note else []
         pairs.setdefault(name, []).append(value)
     for note in notes:
@@ -108,25 +105,6 @@ def _compare(
 
         print(comparison_text(comparison, ("A", "B"), style_for(sys.stdout)))
     return 0
-
-
-def _number(name: str, text: str) -> tuple[int, str]:
-    """A value, and a note when it could have been meant in another base."""
-    digits = text.replace("_", "")
-    note = ""
-    if digits.lower().startswith("0x") and _HEX_DIGITS.fullmatch(digits[2:]):
-        value = int(digits[2:], 16)
-    elif digits.isascii() and digits.isdecimal() and not (len(digits) == _KERNEL_DIGITS and digits[0] == "0"):
-        value = int(digits) if len(digits) < 32 else 1 << 64
-        if len(digits) >= _SURPRISING_DIGITS:
-            note = f"{name}={text} is read as decimal, {value:#x}; write 0x{digits} for hexadecimal"
-    elif _HEX_DIGITS.fullmatch(digits):
-        value = int(digits, 16)
-    else:
-        raise UsageError(f"{name}: {text!r} is not a number; give it as 0x80843510 or in decimal")
-    if value >> 64:
-        raise UsageError(f"{name}: {text} has more than 64 bits")
-    return value, note
 
 
 def _read(sources: list[str]) -> PastedText:
