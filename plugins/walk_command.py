@@ -59,7 +59,7 @@ class WalkCommand(Command):
         if arguments.format == "json":
             arguments.json = True
         if arguments.format == "ptdump":
-            return document, ptdump_text(ranges, scan.table_format)
+            return document, ptdump_text(scan, ranges)
         text = table_text(scan, ranges, style)
         return document, f"{text}\n{hanging('note', remark, _NOTE_COLUMN)}" if remark else text
 

@@ -8,13 +8,13 @@ level of a hole is what ptdump shows when every table holds at least one mapping
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kexecdbg.arm64.bits import bit
-from kexecdbg.arm64.geometry import TableFormat
+from kexecdbg.arm64.bits import bit, mask
+from kexecdbg.arm64.geometry import LAST_LEVEL, TableFormat
 from kexecdbg.arm64.memory_types import MemoryType
-from kexecdbg.arm64.ranges import MappedRange
+from kexecdbg.arm64.ranges import MappedRange, TableScan
 
 _BITS = (
     (6, "USR", "   "),
@@ -38,44 +38,65 @@ class _Run:
     text: str
 
 
-def ptdump_text(ranges: Sequence[MappedRange], table_format: TableFormat) -> str:
-    """``ranges`` of tables in ``table_format`` as ptdump prints them."""
-    start_level, granule_bits = table_format.start_level, table_format.granule.shift
+def ptdump_text(scan: TableScan, ranges: Sequence[MappedRange]) -> str:
+    """``ranges`` of the table as ptdump prints them; of all of them also the holes, from end to end of the range."""
+    form = scan.table_format
+    whole = len(ranges) == len(scan.ranges)
+    runs = _with_holes(ranges, scan) if whole else (_mapped(item) for item in ranges)
     lines = [
-        f"{run.start:#018x}-{run.end:#018x}   {_size(run.end - run.start)} {_name(run.level, start_level)}{run.text}"
-        for run in _runs(ranges, start_level, granule_bits)
+        f"{run.start:#018x}-{run.end & mask(64):#018x}   {_size(run.end - run.start)} "
+        f"{_name(run.level, form.start_level)}{run.text}"
+        for run in _merged(runs)
     ]
     return "\n".join(lines)
 
 
-def _runs(ranges: Sequence[MappedRange], start_level: int, granule_bits: int) -> Iterator[_Run]:
+def _mapped(item: MappedRange) -> _Run:
+    return _Run(item.va, item.end, item.level, f" {_attributes(item)}")
+
+
+def _merged(runs: Iterable[_Run]) -> Iterator[_Run]:
+    """Adjacent runs of one level that look alike are one."""
     pending: _Run | None = None
-    for item in ranges:
-        run = _Run(item.va, item.end, item.level, f" {_attributes(item)}")
-        if pending is not None:
-            if pending.end == run.start and (pending.level, pending.text) == (run.level, run.text):
-                pending.end = run.end
-                continue
+    for run in runs:
+        if pending is None:
+            pending = run
+        elif pending.end == run.start and (pending.level, pending.text) == (run.level, run.text):
+            pending.end = run.end
+        else:
             yield pending
-            yield from _holes(pending.end, run.start, start_level, granule_bits)
-        pending = run
+            pending = run
     if pending is not None:
         yield pending
 
 
-def _holes(start: int, end: int, start_level: int, granule_bits: int) -> Iterator[_Run]:
-    """The missing entries between two mappings, a run a level: up to the largest entry that fits, and down again."""
+def _with_holes(ranges: Sequence[MappedRange], scan: TableScan) -> Iterator[_Run]:
+    form = scan.table_format
+    size = 1 << form.input_bits
+    position = (1 << 64) - size if scan.register.startswith("TTBR1") else 0
+    end = position + size
+    for item in ranges:
+        yield from _holes(position, item.va, form)
+        yield _mapped(item)
+        position = item.end
+    if ranges:
+        yield from _holes(position, end, form)
 
-    def span(level: int) -> int:
-        return 1 << (granule_bits + (3 - level) * (granule_bits - 3))
 
+def _holes(start: int, end: int, form: TableFormat) -> Iterator[_Run]:
+    """The missing entries from ``start`` to ``end``: up to the largest entry that fits, and down again."""
     position = start
     while position < end:
         level = next(
-            level for level in range(start_level, 4) if position % span(level) == 0 and position + span(level) <= end
+            level
+            for level in range(form.start_level, LAST_LEVEL + 1)
+            if position % (1 << form.shift(level)) == 0 and position + (1 << form.shift(level)) <= end
         )
-        reach = min(end - end % span(level), -(-(position + 1) // span(level - 1)) * span(level - 1))
-        stop = end - end % span(level) if level == start_level else reach
+        span = 1 << form.shift(level)
+        stop = end - end % span
+        if level > form.start_level:
+            above = 1 << form.shift(level - 1)
+            stop = min(stop, -(-(position + 1) // above) * above)
         yield _Run(position, stop, level, "")
         position = stop
 
@@ -108,6 +129,6 @@ def _memory_type(memory_type: MemoryType | None) -> str:
     names = {
         "Normal Non-cacheable": "MEM/NORMAL-NC",
         "Normal Write-Back RA WA": "MEM/NORMAL",
-        "Normal Tagged Write-Back RA WA": "MEM/NORMAL-TAGGED",
+        "Normal Write-Back RA WA Tagged": "MEM/NORMAL-TAGGED",
     }
     return names.get(text, f"MEM/{text}")

@@ -14,7 +14,7 @@ _SHORT = {
     "Normal Write-Through RA WA": "Normal WT",
     "Normal Write-Through RA": "Normal WT",
     "Normal Non-cacheable": "Normal NC",
-    "Normal Tagged Write-Back RA WA": "Normal WB Tag",
+    "Normal Write-Back RA WA Tagged": "Normal WB Tag",
 }
 _MOST_PROBLEMS = 8
 
