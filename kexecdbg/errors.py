@@ -19,6 +19,10 @@ class EnvironmentProblem(KexecdbgError):
     """A program, package or file that is needed is missing or does not work; the message says what to install."""
 
 
+class PackagesUnavailable(EnvironmentProblem):
+    """Packages that are fetched on first use cannot be had here: no archive, no network, no room for them."""
+
+
 class TargetError(KexecdbgError):
     """The debugged machine did not do what was asked: no connection, it died, or it is not AArch64."""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from kexecdbg.errors import EnvironmentProblem
+from kexecdbg.errors import EnvironmentProblem, PackagesUnavailable
 
 ARCHITECTURE = "arm64"
 _DEPENDENCY = re.compile(r"^  Depends: ([a-z0-9][a-z0-9.+-]*)$", re.MULTILINE)
@@ -58,13 +58,13 @@ class PrivateApt:
     """apt with its whole state below ``directory``.
 
     Raises:
-        EnvironmentProblem: this system has no apt, or its archives have no packages of the architecture.
+        PackagesUnavailable: this system has no apt.
     """
 
     def __init__(self, directory: Path) -> None:
         missing = [tool for tool in ("apt-get", "apt-cache", "apt-config", "dpkg-deb") if shutil.which(tool) is None]
         if missing:
-            raise EnvironmentProblem(f"{', '.join(missing)}: not found; this is no Debian system")
+            raise PackagesUnavailable(f"{', '.join(missing)}: not found; this is no Debian system")
         self.directory = directory
         for name in ("state/lists/partial", "cache/archives/partial"):
             (directory / name).mkdir(parents=True)
@@ -80,14 +80,14 @@ class PrivateApt:
         """The version that would be installed.
 
         Raises:
-            EnvironmentProblem: the host's archives do not have the package.
+            PackagesUnavailable: the host's archives do not have the package, or cannot be reached.
         """
         listing = self._run("apt-cache", "policy", package)
         found = re.search(r"^  Candidate: (\S+)$", listing, re.MULTILINE)
         if found is None or found[1] == "(none)":
             errors = re.findall(r"^(?:E|W|Err): ?.*$", self._update_output, re.MULTILINE)
             said = f"; apt-get update said: {' '.join(errors[:3])}" if errors else ""
-            raise EnvironmentProblem(
+            raise PackagesUnavailable(
                 f"the archives in this system's apt sources have no {package} for {ARCHITECTURE} (it is in Debian "
                 f"main){said}"
             )
@@ -101,9 +101,12 @@ class PrivateApt:
         """Fetch ``packages`` (names, or NAME=VERSION); the files by name.
 
         Raises:
-            EnvironmentProblem: one cannot be had; apt's own message is in it.
+            PackagesUnavailable: one cannot be had; apt's own message is in it.
         """
-        self._run("apt-get", "-q", "download", *packages)
+        try:
+            self._run("apt-get", "-q", "download", *packages)
+        except EnvironmentProblem as error:
+            raise PackagesUnavailable(str(error)) from error
         names = [package.partition("=")[0] for package in packages]
         return {name: next(self.directory.glob(f"{name}_*.deb")) for name in names}
 

@@ -23,7 +23,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
-from kexecdbg.errors import EnvironmentProblem
+from kexecdbg.errors import EnvironmentProblem, PackagesUnavailable
 from kexecdbg.lab.linux.apt import PrivateApt, members
 
 _KERNEL = "linux-image-cloud-arm64"
@@ -87,7 +87,8 @@ def fetch_kernel(refresh: bool = False, say: Callable[[str], None] = lambda text
         say: told what is being fetched.
 
     Raises:
-        EnvironmentProblem: they cannot be had; the message says why, and what to give instead.
+        PackagesUnavailable: they cannot be had; the message says why, and what to give instead.
+        EnvironmentProblem: what came, or what is in the cache, is not what it should be.
     """
     cache = cache_directory()
     place = cache / "debian"
@@ -110,7 +111,8 @@ def fetch_symbols(kernel: DebianKernel, say: Callable[[str], None] = lambda text
     """The vmlinux with debug information that goes with ``kernel``: from the cache, else from Debian (260 MB).
 
     Raises:
-        EnvironmentProblem: it cannot be had.
+        PackagesUnavailable: it cannot be had.
+        EnvironmentProblem: what came is not what it should be.
     """
     cache = cache_directory()
     place = cache / f"vmlinux-{kernel.release}"
@@ -129,13 +131,13 @@ def _workshop(cache: Path, room: int) -> Iterator[Path]:
         cache.mkdir(parents=True, exist_ok=True)
         lock = os.open(cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise EnvironmentProblem(f"{cache}: {error.strerror}; set XDG_CACHE_HOME to a writable directory") from error
+        raise PackagesUnavailable(f"{cache}: {error.strerror}; set XDG_CACHE_HOME to a writable directory") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left_behind in cache.glob("fetching-*"):
             shutil.rmtree(left_behind)
         if (free := shutil.disk_usage(cache).free) < room:
-            raise EnvironmentProblem(
+            raise PackagesUnavailable(
                 f"{cache}: {free >> 20} MiB free and {room >> 20} are needed; set XDG_CACHE_HOME to where there is room"
             )
         workshop = Path(tempfile.mkdtemp(prefix="fetching-", dir=cache))
@@ -176,8 +178,8 @@ def _make_symbols(workshop: Path, kernel: DebianKernel) -> Path:
     version = kernel.packages[package]
     try:
         downloaded = _apt(workshop).download([f"{package}-dbg={version}"])[f"{package}-dbg"]
-    except EnvironmentProblem as error:
-        raise EnvironmentProblem(
+    except PackagesUnavailable as error:
+        raise PackagesUnavailable(
             f"{error}. Debian keeps only the newest kernel's symbols: `kexecdbg linux --refresh --vmlinux debian` "
             "fetches the newest kernel together with its symbols"
         ) from error
@@ -191,8 +193,8 @@ def _apt(workshop: Path) -> PrivateApt:
     directory.mkdir()
     try:
         return PrivateApt(directory)
-    except EnvironmentProblem as error:
-        raise EnvironmentProblem(f"{error}. {WITHOUT_APT}") from error
+    except PackagesUnavailable as error:
+        raise PackagesUnavailable(f"{error}. {WITHOUT_APT}") from error
 
 
 def _required(apt: PrivateApt, package: str) -> str:
@@ -203,8 +205,8 @@ def _required(apt: PrivateApt, package: str) -> str:
 def _required_version(apt: PrivateApt, package: str) -> str:
     try:
         return apt.version(package)
-    except EnvironmentProblem as error:
-        raise EnvironmentProblem(f"{error}. {WITHOUT_APT}") from error
+    except PackagesUnavailable as error:
+        raise PackagesUnavailable(f"{error}. {WITHOUT_APT}") from error
 
 
 def _library_packages(apt: PrivateApt, package: str) -> list[str]:
