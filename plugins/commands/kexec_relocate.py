@@ -16,6 +16,8 @@ from ..command import Command, evaluate_address, selected_debugger
 from ..relocation_progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kexecdbg.checks.relocating.run import Corruption, RelocationRun
 
     from ..adapter import GdbDebugger
@@ -43,6 +45,13 @@ class KexecRelocate(Command):
         self._run = self._target = None
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--symbol",
+            action="append",
+            default=[],
+            metavar="NAME=ADDRESS",
+            help="where /proc/kallsyms has kernel_kexec, machine_kexec or kexec_image, if GDB has no symbols",
+        )
         parser.add_argument("--pages", type=int, metavar="N", help="stop again when N more pages are copied")
         parser.add_argument("--force", action="store_true", help="execute also a switch that the CPU will not survive")
         parser.add_argument(
@@ -106,6 +115,7 @@ class KexecRelocate(Command):
         if run is not None and self._target is target and (not run.ended or run.end == target.state().get("PC")):
             return run
         symbols = {name: address for name in SYMBOLS if (address := _symbol(name)) is not None}
+        symbols |= _given_symbols(arguments.symbol, SYMBOLS)
         found = approach(target, symbols, arguments.timeout)
         self._run, self._target = RelocationRun(target, found), target
         return self._run
@@ -117,6 +127,19 @@ def _symbol(name: str) -> int | None:
         return evaluate_address(f"&{name}")
     except UsageError:
         return None
+
+
+def _given_symbols(texts: Sequence[str], known: Sequence[str]) -> dict[str, int]:
+    symbols = {}
+    for text in texts:
+        name, _, address = text.partition("=")
+        try:
+            symbols[name] = int(address, 16)
+        except ValueError:
+            raise UsageError(f"--symbol {text}: write it as NAME=ADDRESS, the address hexadecimal") from None
+        if name not in known:
+            raise UsageError(f"--symbol {text}: of use are {', '.join(known)}")
+    return symbols
 
 
 def _corruption(text: str) -> Corruption:

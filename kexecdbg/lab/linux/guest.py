@@ -50,7 +50,11 @@ class LinuxGuest:
         kaslr: whether the kernels place themselves at random.
         its: whether the GIC has its Interrupt Translation Service. The second kernel dies with it: the redistributor
             goes on using the first kernel's LPI tables, which the relocation overwrites.
+        icount: QEMU counts instructions, and each takes 2**icount ns of the guest's time (0 to 10); ``None`` for the
+            host's time. The CPUs then take turns.
         append: further kernel parameters, for both kernels.
+        no_checks: the second kernel is loaded without the digests that purgatory verifies (kexec's ``--no-checks``),
+            which takes it longer under TCG than everything else together.
         kernel: an arm64 Image (also gzipped, or EFI zboot), or ``None`` for Debian's.
         vmlinux: the kernel's ELF file with symbols, ``None``, or :data:`DEBIAN`.
         initrd: the user's own initramfs, for both kernels; ours goes on top of it.
@@ -65,7 +69,9 @@ class LinuxGuest:
     cpus: int = 1
     kaslr: bool = False
     its: bool = False
+    icount: int | None = None
     append: str = ""
+    no_checks: bool = False
     kernel: Path | None = None
     vmlinux: Path | None = None
     initrd: Path | None = None
@@ -133,7 +139,7 @@ class LinuxMachine:
         """Have kexec load the second kernel."""
         parameters = f"{self.guest.parameters} kexecdbg.kernel=2"
         self._since = time.monotonic()
-        self.run(f"/{_HOME}/load '{parameters}'", seconds)
+        self.run(f"/{_HOME}/load '{parameters}'{' --no-checks' if self.guest.no_checks else ''}", seconds)
         self._end_phase("load")
 
     def execute(self) -> None:
@@ -160,6 +166,12 @@ class LinuxMachine:
         if found is None:
             raise TargetError("the guest's /proc/kallsyms does not have _stext")
         return int(found[1], 16) - linked_text(self.symbol_file)
+
+    def addresses(self, names: Sequence[str]) -> dict[str, int]:
+        """Where the running kernel has functions and variables, those of ``names`` that its /proc/kallsyms lists."""
+        listed = self.run("grep -wE '" + "|".join(names) + "' /proc/kallsyms || true")
+        found = re.findall(rf"^([0-9a-f]{{16}}) \w ({'|'.join(names)})$", listed, re.MULTILINE)
+        return {name: int(address, 16) for address, name in found}
 
     def _phase(self, name: str, pattern: str, seconds: float) -> re.Match[str]:
         match = self._wait(pattern, seconds)
@@ -214,6 +226,7 @@ def machine_options(guest: LinuxGuest) -> tuple[MachineOptions, Path | None]:
         return (
             "-kernel", str(directory / "Image"), "-initrd", str(directory / "initrd"),
             "-append", guest.parameters, "-smp", str(guest.cpus),
+            *(() if guest.icount is None else ("-icount", f"shift={guest.icount}")),
         )  # fmt: skip
 
     its, randomness = _on_off(guest.its), _on_off(guest.kaslr)
@@ -228,7 +241,8 @@ def build_initrd(tools: Tools, second_kernel: bytes, below: bytes = b"") -> byte
     # The dynamic loader by name, as the guest's own libraries may lie anywhere or be others.
     loader = f"/{_HOME}/lib/ld-linux-aarch64.so.1 --library-path /{_HOME}/lib " if tools.libraries else ""
     kexec = f"{loader}/{_HOME}/kexec"
-    load = f'{kexec} -l /{_HOME}/Image --initrd=/{_HOME}/initrd --command-line="$1"'
+    # The kernel parameters, then further options of kexec.
+    load = f'{kexec} -l /{_HOME}/Image --initrd=/{_HOME}/initrd --command-line="$@"'
     entries = [
         *_base(tools),
         initramfs.executable(f"{_HOME}/kexec", _read(tools.kexec)),

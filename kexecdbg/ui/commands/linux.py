@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+from kexecdbg.checks.relocating.approach import SYMBOLS
 from kexecdbg.errors import UsageError
 from kexecdbg.lab.linux.guest import DEBIAN, LinuxGuest, LinuxMachine, boot_linux
 from kexecdbg.lab.linux.packages import Tools, cache_directory, fetch_kernel, fetch_symbols
@@ -23,6 +24,8 @@ SUMMARY = (
 _FOREVER = 7 * 86400.0
 _DRIVE_SECONDS = 600.0
 _CONSOLE_SECONDS = 0.5
+_MAX_ICOUNT_SHIFT = 10
+"""MAX_ICOUNT_SHIFT of QEMU's accel/tcg."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "--its", action="store_true", help="with the GIC ITS, which the second kernel does not survive"
     )
+    machine.add_argument(
+        "--icount",
+        type=int,
+        metavar="SHIFT",
+        help="count instructions: each takes 2**SHIFT ns of the guest's time (0 to 10); phases have them as well",
+    )
     kernel = parser.add_argument_group("kernels")
     kernel.add_argument("--kaslr", action=argparse.BooleanOptionalAction, default=False, help="default: --no-kaslr")
     kernel.add_argument("--append", default="", metavar="PARAMETERS", help="further kernel parameters")
     kernel.add_argument("--kernel", type=Path, metavar="IMAGE", help="your own kernel (Image, gzipped or EFI zboot)")
+    kernel.add_argument(
+        "--no-checks", action="store_true", help="load the second kernel without digests for purgatory to verify"
+    )
     kernel.add_argument("--second-kernel", type=Path, metavar="IMAGE", help="the kernel to kexec (default: the same)")
     kernel.add_argument("--vmlinux", type=Path, help="its symbols; `debian` fetches those of Debian's kernel (260 MB)")
     kernel.add_argument("--initrd", type=Path, help="your own initramfs, for both; ours is put on top of it")
@@ -68,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--gdb leaves the machine to you and --drive uses GDB itself; give one of them")
     if arguments.memory < 512 or arguments.cpus < 1:
         raise UsageError("at least --memory 512 and --cpus 1")
+    if arguments.icount is not None and not 0 <= arguments.icount <= _MAX_ICOUNT_SHIFT:
+        raise UsageError(f"--icount {arguments.icount}: QEMU takes 0 to {_MAX_ICOUNT_SHIFT}")
     guest = _guest(arguments)
     if arguments.fetch:
         return _fetch(arguments)
@@ -103,6 +117,8 @@ def _guest(arguments: argparse.Namespace) -> LinuxGuest:
         cpus=arguments.cpus,
         kaslr=arguments.kaslr,
         its=arguments.its,
+        icount=arguments.icount,
+        no_checks=arguments.no_checks,
         append=arguments.append,
         kernel=arguments.kernel,
         vmlinux=arguments.vmlinux,
@@ -146,12 +162,16 @@ def drive(machine: LinuxMachine) -> tuple[CommandResult, str | None]:
     machine.wait_init()
     machine.load_second()
     slide = machine.slide() if machine.symbol_file else 0
+    options = [f"--symbol {name}={address:#x}" for name, address in machine.addresses(SYMBOLS).items()]
+    if machine.guest.icount is not None:
+        options.append(f"--icount {machine.guest.icount}")
     with GdbSession() as gdb:
         gdb.connect(str(machine.qemu.gdb_socket))
         if machine.symbol_file:
             gdb.command(f"symbol-file {machine.symbol_file} -o {slide:#x}", _DRIVE_SECONDS)
         machine.execute()
-        driven = gdb.run(f"kexec-relocate --continue --timeout {_DRIVE_SECONDS:g}", 2 * _DRIVE_SECONDS)
+        line = f"kexec-relocate --continue --timeout {_DRIVE_SECONDS:g} {' '.join(options)}"
+        driven = gdb.run(line, 2 * _DRIVE_SECONDS)
         if driven.document["outcome"] != "arrived":
             return driven, None
         gdb.disconnect(resume=True)
