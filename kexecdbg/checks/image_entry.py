@@ -135,8 +135,13 @@ def argument_here(state: CpuState, memory: PhysicalMemory) -> RelocationArgument
 
 def physical_addresses(state: CpuState, memory: PhysicalMemory, address: int) -> tuple[int, ...]:
     """What ``address`` may be: translated as the CPU would now, if it can be, or else physical."""
-    try:
-        pa = walk(state, memory, address, regime=regime_of(current_el(state), state)).pa
-    except KexecdbgError:  # a register is unknown, as in a memory dump
-        pa = None
+    pa = translated(state, memory, address)
     return tuple(dict.fromkeys(each for each in (pa, address) if each is not None))
+
+
+def translated(state: CpuState, memory: PhysicalMemory, va: int) -> int | None:
+    """The physical address of ``va`` whoever may access it; ``None`` when it is not mapped, or cannot be told."""
+    try:
+        return walk(state, memory, va, regime=regime_of(current_el(state), state)).pa
+    except KexecdbgError:  # a register is unknown, as in a memory dump
+        return None

@@ -14,9 +14,11 @@ from kexecdbg.ui.style import Style
 from ..command import Command, add_assume_option, evaluate_address, selected_debugger, with_assumptions
 
 if TYPE_CHECKING:
+    from kexecdbg.arm64.interfaces import PhysicalMemory
     from kexecdbg.kexec.argument import ArgumentLayout
+    from kexecdbg.machine.state import CpuState
 
-_LOADED = "*(unsigned long *)&kexec_image"
+_LOADED = "&kexec_image"
 
 
 class KexecImage(Command):
@@ -53,7 +55,7 @@ class KexecImage(Command):
         state, memory = with_assumptions(target.state(), arguments.assume), target.memory
         found = None if arguments.address else argument_here(state, memory)
         if found is None:
-            address = evaluate_address(arguments.address) if arguments.address else _loaded_image()
+            address = evaluate_address(arguments.address) if arguments.address else _loaded_image(state, memory)
             found = find_argument(memory, physical_addresses(state, memory, address), _kernel_layout(arguments.vmlinux))
         elif arguments.vmlinux is not None:
             found = find_argument(memory, (found.address,), _kernel_layout(arguments.vmlinux))
@@ -61,14 +63,25 @@ class KexecImage(Command):
         return image_json(view), image_text(view, style, whole_list=arguments.list)
 
 
-def _loaded_image() -> int:
+def _loaded_image(state: CpuState, memory: PhysicalMemory) -> int:
+    """What the kernel's kexec_image points to; in user space too, where GDB itself cannot read the kernel's memory."""
+    from kexecdbg.checks.image_entry import translated
+
     try:
-        address = evaluate_address(_LOADED)
+        variable = evaluate_address(_LOADED)
     except UsageError:
         raise UsageError(
             "the CPU is not at relocation code, and there is no symbol kexec_image; type kexec-image ADDRESS (of "
             "struct kimage), or give GDB the kernel's symbols: symbol-file vmlinux"
         ) from None
+    place = translated(state, memory, variable)
+    if place is None:
+        raise UsageError(
+            f"kexec_image, at {variable:#x}, is not mapped: the symbols are not the running kernel's (KASLR: "
+            "symbol-file vmlinux -o SLIDE), or the CPU is in user space; stop it in the kernel, for instance with "
+            "hbreak __arm64_sys_reboot"
+        )
+    address = int.from_bytes(memory.read(place, 8), "little")
     if not address:
         raise UsageError("kexec_image is 0, no image is loaded: load the second kernel first (kexec -l)")
     return address

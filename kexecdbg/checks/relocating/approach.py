@@ -105,6 +105,10 @@ def _entries(control: RelocationControl, symbols: Mapping[str, int]) -> tuple[in
     """Where the relocation code begins, as far as it is in memory already; its virtual address is the physical one."""
     if LOADED in symbols:
         kimage = _read_pointer(control, symbols[LOADED])
+        if kimage is None and JUMP not in symbols:
+            raise TargetError(
+                f"kexec_image, at {symbols[LOADED]:#x}, is not mapped; do the symbols fit the running kernel (KASLR)?"
+            )
         if kimage:
             return (_entry_of(_argument_at(control, kimage)),)
         if JUMP in symbols:
@@ -130,11 +134,10 @@ def _argument_at(control: RelocationControl, va: int) -> RelocationArgument:
     return found.argument
 
 
-def _read_pointer(control: RelocationControl, va: int) -> int:
+def _read_pointer(control: RelocationControl, va: int) -> int | None:
+    """The pointer at ``va``; ``None`` where it is not mapped: in user space with kernel page-table isolation, too."""
     pa = _translate(control.state(), control, va)
-    if pa is None:
-        raise TargetError(f"kexec_image, at {va:#x}, is not mapped; do the symbols fit the running kernel (KASLR)?")
-    return int.from_bytes(control.memory.read(pa, 8), "little")
+    return None if pa is None else int.from_bytes(control.memory.read(pa, 8), "little")
 
 
 def _translate(state: CpuState, control: RelocationControl, va: int) -> int | None:
