@@ -218,6 +218,10 @@ class GdbDebugger:
         selected = cpus.selected_cpu()
         return tuple(cpu.number for cpu in cpus.cpus() if cpu != selected and cpus.is_halted(cpu.number) is False)
 
+    def on_cpu(self, number: int) -> contextlib.AbstractContextManager[None]:
+        """Work on CPU ``number``; see :class:`kexecdbg.checks.relocating.control.RelocationControl`."""
+        return cpus.on_cpu(number)
+
     def write_register(self, name: str, value: int) -> None:
         """Set a register and read it back; QEMU's stub drops writes to system registers."""
         gdb_name = _register_names(gdb.newest_frame().architecture()).get(name)

@@ -26,7 +26,14 @@ def relocation_json(report: Report, icount_shift: int | None = None) -> Json:
             }
             for defect in report.audit.defects
         ],
-        "running_cpus": list(report.running_cpus),
+        "running_cpus": [
+            {
+                "cpu": cpu.number,
+                "overwritten": number(cpu.overwritten),
+                "why": None if cpu.diagnosis is None else diagnosis_json(cpu.diagnosis),
+            }
+            for cpu in report.running_cpus
+        ],
         "stops": [_stop(stop) for stop in report.stops],
         "verified": None if report.comparison is None else _comparison(report.comparison),
         "boot": [{"name": check.name, "met": check.met, "text": check.text} for check in report.boot],

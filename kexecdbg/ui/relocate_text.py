@@ -11,7 +11,7 @@ from kexecdbg.kexec.defects import Defect
 from kexecdbg.kexec.page_contents import PageDifference
 from kexecdbg.ui.style import WIDTH, Style, hanging
 from kexecdbg.ui.verdict_text import finding_text
-from kexecdbg.ui.why_text import why_text
+from kexecdbg.ui.why_text import summary, why_text
 
 _COLUMN = 11
 _SHOWN_DIFFERENCES = 8
@@ -36,9 +36,7 @@ def relocation_text(report: Report, style: Style, icount_shift: int | None = Non
     """What kexec-relocate prints; ``console`` is the first line that the new kernel printed."""
     lines = [hanging(*_headline(report, style), style=None)]
     lines += [hanging("list", _defect(defect), _COLUMN, style) for defect in report.audit.defects]
-    if report.running_cpus:
-        numbers = ", ".join(str(number) for number in report.running_cpus)
-        lines.append(hanging("CPUs", f"{numbers} still running: they see memory change under them", _COLUMN, style))
+    lines += _running_cpus(report, style)
     lines += _way(report, style)
     lines += _verified(report, style)
     lines += _boot(report, style)
@@ -71,9 +69,24 @@ def _what(report: Report) -> str:
         count = "1 page differs" if comparison.differing == 1 else f"{comparison.differing} pages differ"
         return f"{count} from what the source held at the start; {pages} copied"
     failed = [check.name for check in report.boot if check.met is False]
+    in_the_way = [f"CPU {cpu.number}" for cpu in report.running_cpus if cpu.overwritten is not None]
+    if in_the_way and not failed:
+        return f"{pages} arrived whole, over the code that {', '.join(in_the_way)} still executes"
     if failed:
         return f"{pages} arrived whole, but the new kernel gets {', '.join(failed)} wrong"
     return f"{pages} copied, each is what its source held at the start"
+
+
+def _running_cpus(report: Report, style: Style) -> Iterator[str]:
+    """The CPUs that should have been stopped, each with what kexec-why says in short."""
+    for index, cpu in enumerate(report.running_cpus):
+        text = f"CPU {cpu.number} still runs and sees memory change under it"
+        if cpu.overwritten is not None:
+            text += f": the image overwrites its code, {cpu.overwritten:#x}"
+        yield hanging("CPUs" if not index else "", text, _COLUMN, None if index else style)
+        if cpu.diagnosis is not None:
+            yield hanging("", summary(cpu.diagnosis, style), _COLUMN)
+        yield hanging("", f"kexec-why --cpu {cpu.number}  says more", _COLUMN)
 
 
 def _way(report: Report, style: Style) -> list[str]:

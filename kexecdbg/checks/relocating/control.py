@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from kexecdbg.machine.debugger import Debugger
@@ -36,4 +37,8 @@ class RelocationControl(Debugger, Protocol):
 
     def running_cpus(self) -> tuple[int, ...]:
         """Numbers of the other CPUs that execute instructions: neither waiting for an interrupt nor powered off."""
+        ...
+
+    def on_cpu(self, number: int) -> AbstractContextManager[None]:
+        """A context in which everything else works on CPU ``number``."""
         ...

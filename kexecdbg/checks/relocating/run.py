@@ -24,6 +24,7 @@ from kexecdbg.checks.relocating.landmarks import (
     landmarks,
     list_load,
 )
+from kexecdbg.checks.relocating.other_cpus import RunningCpu, running_cpus
 from kexecdbg.checks.relocating.phases import Moment, Phase, phases, read_counter
 from kexecdbg.checks.relocation import VECTORS_SIZE
 from kexecdbg.checks.situation import Situation, instruction_at
@@ -165,7 +166,7 @@ class Report:
     page_size: int
     copied: int
     stops: tuple[Stop, ...]
-    running_cpus: tuple[int, ...]
+    running_cpus: tuple[RunningCpu, ...]
     comparison: PageComparison | None
     boot: tuple[BootCheck, ...]
     phases: tuple[Phase, ...]
@@ -176,7 +177,8 @@ class Report:
         """Whether nothing is wrong so far."""
         whole = self.comparison is None or not self.comparison.differing
         started = all(check.met is not False for check in self.boot)
-        return self.outcome in (Outcome.ARRIVED, Outcome.UNDER_WAY) and whole and started
+        alone = all(cpu.overwritten is None for cpu in self.running_cpus)
+        return self.outcome in (Outcome.ARRIVED, Outcome.UNDER_WAY) and whole and started and alone
 
 
 class RelocationRun:
@@ -210,7 +212,7 @@ class RelocationRun:
         self._moments = [*approach.moments, Moment(LandmarkKind.CODE.name, read_counter(control))]
         self._code = relocation.next_pc
         self.contents = PageContents(pages, control.memory)
-        self._running_cpus = control.running_cpus()
+        self._running_cpus = running_cpus(control, relocation)
         self._stops: list[Stop] = []
         self._copied = 0
         self._loads_passed = 0
