@@ -17,9 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kexecdbg.errors import EnvironmentProblem, TargetError
+from kexecdbg.errors import EnvironmentProblem, TargetError, UsageError
 from kexecdbg.qemu import supervisor
 from kexecdbg.qemu.private_directory import PrivateDirectory
+
+_RAM = "ram"
 
 
 def qemu_program() -> str:
@@ -53,6 +55,52 @@ class MachineOptions:
     machine: str = "virtualization=on"
     room_mib: int = 256
     prepare: Callable[[Path], Sequence[str]] = field(default=lambda directory: ())
+
+    def command(self, directory: Path) -> list[str]:
+        """QEMU's command line, but for what :class:`QemuProcess` adds, with RAM in a shared file in ``directory``."""
+        return [
+            qemu_program(),
+            "-machine", f"virt,memory-backend=ram,{self.machine}",
+            "-cpu", self.cpu,
+            "-m", f"{self.ram_mib}M",
+            "-object", f"memory-backend-file,id=ram,size={self.ram_mib}M,mem-path={directory / _RAM},share=on",
+            "-nodefaults", "-no-user-config", "-no-reboot",
+            *self.prepare(directory),
+        ]  # fmt: skip
+
+
+_OURS = ("-S", "-s", "-gdb", "-qmp", "-daemonize")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A machine of the user's own.
+
+    Attributes:
+        arguments: QEMU's command line, the program first; without ``-S``, ``-gdb`` and ``-qmp``, which are added.
+        room_mib: MiB that must be free where QEMU's sockets and log go.
+    """
+
+    arguments: Sequence[str]
+    room_mib: int = 1
+
+    def command(self, directory: Path) -> list[str]:
+        """The command line.
+
+        Raises:
+            UsageError: it is empty, or has an option that is added here.
+            EnvironmentProblem: there is no such program.
+        """
+        if not self.arguments:
+            raise UsageError("QEMU's command line is empty; give the program and its arguments")
+        taken = [argument for argument in self.arguments if argument in _OURS]
+        if taken:
+            raise UsageError(f"leave {' '.join(taken)} out of QEMU's command line; what has to be there is added")
+        program, *arguments = self.arguments
+        found = shutil.which(program)
+        if found is None:
+            raise EnvironmentProblem(f"{program}: not found; give QEMU's program first, then its arguments")
+        return [found, *arguments]
 
 
 class Console:
@@ -141,16 +189,15 @@ class QemuProcess:
     Attributes:
         directory: private directory (mode 0700) with the RAM file, the gdbstub's socket and QEMU's log.
         gdb_socket: path of the gdbstub's unix socket.
-        ram_file: path of the file that holds the guest's RAM, shared.
+        ram_file: path of the file that holds the guest's RAM, shared; not there with a :class:`CommandLine`.
         console: what the guest prints.
     """
 
-    def __init__(self, options: MachineOptions) -> None:
-        program = qemu_program()
+    def __init__(self, options: MachineOptions | CommandLine) -> None:
         self._private = PrivateDirectory(_directory_for_ram(options.room_mib << 20))
         self.directory = self._private.path
         self.gdb_socket = self.directory / "gdb.sock"
-        self.ram_file = self.directory / "ram"
+        self.ram_file = self.directory / _RAM
         self._exit_status: int | None = None
         self._qmp: Any = None
         qmp_ours, qmp_theirs = socket.socketpair()
@@ -160,8 +207,10 @@ class QemuProcess:
             gdb_listener.bind(str(self.gdb_socket))
             gdb_listener.listen(1)
             theirs = (qmp_theirs, console_theirs, gdb_listener)
-            self._supervisor = self._start(program, options, [part.fileno() for part in theirs])
+            self._supervisor = self._start(options, [part.fileno() for part in theirs])
         except BaseException:
+            qmp_ours.close()
+            console_ours.close()
             self._private.remove()
             raise
         finally:
@@ -171,19 +220,17 @@ class QemuProcess:
         self.console = Console(console_ours)
         self.pid = self._await_pid()
 
-    def _start(self, program: str, options: MachineOptions, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
+    def _start(self, options: MachineOptions | CommandLine, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
         qmp, console, gdb = descriptors
+        program, *arguments = options.command(self.directory)
+        # First: of several serial ports the guest's console is the first one, and of several displays the last counts.
         command = [
             program,
-            "-machine", f"virt,memory-backend=ram,{options.machine}",
-            "-cpu", options.cpu,
-            "-m", f"{options.ram_mib}M",
-            "-object", f"memory-backend-file,id=ram,size={options.ram_mib}M,mem-path={self.ram_file},share=on",
-            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
+            "-S", "-display", "none",
             "-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control",
             "-chardev", f"socket,id=console,fd={console}", "-serial", "chardev:console",
             "-chardev", f"socket,id=gdb,fd={gdb},server=on,wait=off", "-gdb", "chardev:gdb",
-            *options.prepare(self.directory),
+            *arguments,
         ]  # fmt: skip
         fds = ",".join(str(number) for number in descriptors)
         return subprocess.Popen(
