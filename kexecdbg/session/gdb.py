@@ -16,12 +16,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from pygdbmi.gdbcontroller import GdbController
 
 from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.resources import data_root
+from kexecdbg.session.failures import TimedOut
 from kexecdbg.session.marks import OUTPUT_MARK
 
 _START_SECONDS = 30.0
@@ -65,9 +66,12 @@ class GdbSession:
     >>> with GdbSession() as gdb:                                       # doctest: +SKIP
     ...     gdb.connect("/run/user/1000/gdb.sock")
     ...     print(gdb.run("kexec-check").document["verdict"])
+
+    ``transcript`` is where every command is written to, and what GDB answered.
     """
 
-    def __init__(self, load_commands: bool = True) -> None:
+    def __init__(self, load_commands: bool = True, transcript: TextIO | None = None) -> None:
+        self._transcript = transcript
         command = [*_WITHOUT_CORE_FILE, gdb_program(), "-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"]
         self._controller = GdbController(command, time_to_check_for_additional_output_sec=_MORE_OUTPUT_SECONDS)
         self._io = self._controller.io_manager
@@ -119,8 +123,23 @@ class GdbSession:
         """Run a command of GDB's own and return what it printed.
 
         Raises:
-            TargetError: GDB reports an error (the message is GDB's), ended, or did not answer in ``seconds``.
+            TargetError: GDB reports an error (the message is GDB's), or has ended.
+            TimedOut: it did not answer in ``seconds``.
         """
+        self._note(f"(gdb) {line}")
+        try:
+            printed = self._execute(line, seconds)
+        except TargetError as error:
+            self._note(str(error))
+            raise
+        self._note(printed.rstrip("\n"))
+        return printed
+
+    def _note(self, text: str) -> None:
+        if self._transcript is not None and text:
+            self._transcript.write(f"{text}\n")
+
+    def _execute(self, line: str, seconds: float) -> str:
         self._token += 2
         quoted = line.replace("\\", "\\\\").replace('"', '\\"')
         # A command that resumes the target ends with ^running in mid-course and no other result (GDB manual, "GDB/MI
@@ -151,7 +170,7 @@ class GdbSession:
             # Whatever the interrupted command still says belongs to it, not to the next one.
             with contextlib.suppress(TimeoutError):
                 self._until_answered(line, _INTERRUPT_SECONDS)
-            raise TargetError(f"{line}: not finished within {seconds:g} s; interrupted") from None
+            raise TimedOut(f"{line}: not finished within {seconds:g} s; interrupted") from None
         if problem is not None:
             raise TargetError(problem)
         return printed
@@ -174,8 +193,26 @@ class GdbSession:
                 raise TargetError(f"{line}: GDB has ended")
         raise TimeoutError
 
+    def resume(self) -> None:
+        """Let the target run and return at once; see :meth:`stop`."""
+        self.command("continue &")
+
+    def stop(self, seconds: float = _INTERRUPT_SECONDS) -> None:
+        """Stop a target that :meth:`resume` has set running.
+
+        Raises:
+            TimedOut: it did not stop in ``seconds``.
+        """
+        self.command("interrupt")
+        deadline = time.monotonic() + seconds
+        while (remaining := deadline - time.monotonic()) > 0:
+            responses = self._io.get_gdb_response(timeout_sec=min(remaining, 0.5), raise_error_on_timeout=False)
+            if any(response["type"] == "notify" and response["message"] == "stopped" for response in responses):
+                return
+        raise TimedOut(f"interrupt: the target did not stop within {seconds:g} s")
+
     def interrupt(self) -> None:
-        """Stop the running target as Ctrl-C would."""
+        """Stop the command that is running, and the target with it, as Ctrl-C would."""
         process = self._controller.gdb_process
         if process is not None:
             process.send_signal(signal.SIGINT)

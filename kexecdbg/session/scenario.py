@@ -12,18 +12,18 @@ from typing import Any
 
 from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.syndromes import is_as_predicted
+from kexecdbg.checks.exceptions import ExceptionRecord
 from kexecdbg.errors import TargetError
 from kexecdbg.lab.boot import LabMachine, boot
 from kexecdbg.lab.recipe import LabGuest
 from kexecdbg.lab.scenario import Scenario
 from kexecdbg.qemu.exception_log import ExceptionLog, LoggedException
+from kexecdbg.session.arrival import run_to_end, syndrome, vectors_of
 from kexecdbg.session.gdb import GdbSession
 
 _CALLS = (0x15, 0x16, 0x17)
 """Exception classes of SVC, HVC and SMC, which code makes on purpose (Arm ARM D24.2.40, ESR_ELx.EC)."""
 _SECONDS = 30.0
-_SYNCHRONOUS_VECTORS = (0x000, 0x200)
-"""Offsets from VBAR_ELx for exceptions from the same level, with SP_EL0 and SP_ELx (Arm ARM D1.3.1)."""
 
 ExceptionJson = Mapping[str, str | None]
 """An exception of a JSON document: ``esr``, ``far`` and ``elr``."""
@@ -168,37 +168,25 @@ def run_scenario(scenario: Scenario, pool: GdbPool) -> ScenarioResult:
 
 
 def _go_on(machine: LabMachine[LabGuest], gdb: GdbSession) -> Mapping[str, ExceptionJson | None]:
-    """Let the guest run until it has come to its end and said so, or takes an exception; that and the next one.
+    """Let the guest run to its end, or until it takes an exception; that one and the next.
 
     Raises:
         TargetError: it does neither.
     """
-    guest = machine.guest
-    vectors = [guest.vectors + offset for offset in _SYNCHRONOUS_VECTORS]
-    for address in [*vectors, *([] if guest.rests_at is None else [guest.rests_at])]:
-        gdb.command(f"hbreak *{address:#x}")
-    gdb.command("continue", _SECONDS)
-    try:
-        pc = int(gdb.command("output/x $pc"), 16)
-    except TargetError:
-        pc = None  # it has powered itself off
-    if pc not in vectors:
-        machine.qemu.console.wait_for(guest.console, _SECONDS)
+    first = run_to_end(machine, gdb, _SECONDS)
+    if first is None:
         return {"first": None, "then": None}
-    # QEMU stops at a breakpoint before it fetches: the step takes the second exception, if the vector faults.
-    first = _syndrome(gdb)
+    # The step takes the second exception, if the vector faults.
     gdb.command("stepi", _SECONDS)
-    still_there = int(gdb.command("output/x $pc"), 16) in vectors
-    then = _syndrome(gdb) if still_there else None
-    return {"first": first, "then": then if then != first else None}
+    still_there = int(gdb.command("output/x $pc"), 16) in vectors_of(machine.guest)
+    then = syndrome(gdb) if still_there else None
+    return {"first": _json(first), "then": None if then in (None, first) else _json(then)}
 
 
-def _syndrome(gdb: GdbSession) -> ExceptionJson:
-    """The syndrome registers of the exception level that the CPU is at."""
-    el = bits(int(gdb.command("output/x $cpsr"), 16), 3, 2)
-    names = {"esr": f"ESR_EL{el}", "far": f"FAR_EL{el}", "elr": f"ELR_EL{el}"}
-    document = gdb.run(f"kexec-regs {' '.join(names.values())}").document
-    return {field: f"{int(document[name]['value'], 16):#x}" for field, name in names.items()}
+def _json(record: ExceptionRecord | None) -> ExceptionJson | None:
+    if record is None:
+        return None
+    return {"esr": f"{record.esr:#x}", "far": f"{record.far or 0:#x}", "elr": f"{record.elr:#x}"}
 
 
 def _first_two(exceptions: Sequence[LoggedException]) -> dict[str, ExceptionJson | None]:

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "checks": {"kexec", "machine", "arm64"},
     "lab": {"checks", "kexec", "qemu", "machine", "arm64"},
     "trace": {"lab", "checks", "kexec", "qemu", "machine", "arm64"},
-    "session": {"lab", "qemu", "machine", "arm64"},
+    "session": {"trace", "lab", "checks", "kexec", "qemu", "machine", "arm64"},
     "ui": {"session", "trace", "lab", "checks", "kexec", "qemu", "machine", "arm64"},
 }
 

@@ -1,0 +1,243 @@
+"""What a session does with its machine: run, step, look, judge, repair."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Literal
+
+from kexecdbg.errors import TargetError, UsageError
+from kexecdbg.qemu.process import Console
+from kexecdbg.session import documents
+from kexecdbg.session.failures import NotOnThisTarget
+from kexecdbg.session.gdb import CommandResult, GdbSession
+from kexecdbg.session.registers import Registers
+from kexecdbg.session.results import (
+    Diagnosis,
+    Fix,
+    LoadedImage,
+    Relocation,
+    Stop,
+    Switch,
+    TableSummary,
+    Verdict,
+    Walk,
+)
+from kexecdbg.session.target import OpenTarget
+
+Address = int | str
+"""An address, or a GDB expression for one: ``$pc+4``, ``&symbol``, ``machine_kexec``."""
+Table = Literal["ttbr0", "ttbr1", "vttbr"]
+
+_DISASSEMBLED = re.compile(r"(?P<pc>0x[0-9a-f]+)[^:]*:\t(?P<text>[^\n]*)")
+_NO_ASSUMPTIONS: Mapping[str, int] = {}
+
+
+class Commands:
+    """Every method waits at most ``timeout`` seconds, the session's unless another is given, and then raises
+    :exc:`TimedOut`; the machine is stopped by then. What GDB or the target refuses is a :exc:`TargetError`.
+
+    Attributes:
+        timeout: seconds.
+    """
+
+    timeout: float
+
+    @property
+    def _gdb(self) -> GdbSession:
+        raise NotImplementedError
+
+    @property
+    def _target(self) -> OpenTarget:
+        raise NotImplementedError
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else timeout
+
+    # GDB
+
+    def command(self, line: str, *, timeout: float | None = None) -> str:
+        """Run any GDB command and return what it printed."""
+        return self._gdb.command(line, self._seconds(timeout))
+
+    def kexec_command(self, line: str, *, timeout: float | None = None) -> CommandResult:
+        """Run any kexecdbg command: its JSON document and its text."""
+        return self._gdb.run(line, self._seconds(timeout))
+
+    def evaluate(self, expression: Address) -> int:
+        """The value of a GDB expression, unsigned 64 bits; an integer is its own value."""
+        if isinstance(expression, int):
+            return expression
+        return int(self.command(f"output/x (unsigned long)({expression})"), 16)
+
+    @property
+    def registers(self) -> Registers:
+        """Registers by name, as they are now."""
+        return Registers(self._gdb, self.timeout)
+
+    # Running
+
+    def where(self) -> Stop:
+        """Where the machine is stopped."""
+        try:
+            found = _DISASSEMBLED.search(self.command("x/i $pc"))
+        except TargetError:  # the instruction cannot be fetched, or there is no machine any more
+            ended = self.command("python print(gdb.selected_thread() is None)").strip() == "True"
+            return Stop(None if ended else int(self.command("output/x $pc"), 16))
+        if found is None:
+            return Stop(int(self.command("output/x $pc"), 16))
+        return Stop(int(found["pc"], 16), " ".join(found["text"].partition("\t//")[0].split()))
+
+    def step(self, count: int = 1, *, timeout: float | None = None) -> Stop:
+        """Execute ``count`` instructions."""
+        self.command(f"stepi {count}", timeout=timeout)
+        return self.where()
+
+    def run_to(self, place: Address, *, timeout: float | None = None) -> Stop:
+        """Run until the PC is at ``place``; at once when it is there.
+
+        Raises:
+            TargetError: the machine stopped elsewhere, or ended, before.
+        """
+        address = self.evaluate(place)
+        stop = self.where()
+        if stop.pc == address:
+            return stop
+        self.command(f"thbreak *{address:#x}")
+        stop = self.continue_(timeout=timeout)
+        if stop.pc != address:
+            raise TargetError(f"{place if isinstance(place, str) else hex(place)} was not reached; {stop}")
+        return stop
+
+    def run_to_instruction(self, pattern: str, *, most: int = 10_000, timeout: float | None = None) -> Stop | None:
+        """Step until the next instruction matches a regular expression, ``msr ttbr[01]_el``.
+
+        At least one instruction is stepped. ``None`` when ``most`` were, or the machine ended, before one matched.
+        """
+        expression = re.compile(pattern)
+        for _ in range(most):
+            stop = self.step(timeout=timeout)
+            if stop.ended:
+                return None
+            if expression.match(stop.instruction):
+                return stop
+        return None
+
+    def continue_(self, *, timeout: float | None = None) -> Stop:
+        """Let the machine run until it stops by itself: at a breakpoint, at its end, at the end of a recording."""
+        self.command("continue", timeout=timeout)
+        return self.where()
+
+    def resume(self) -> None:
+        """Let the machine run and return at once; :meth:`interrupt` stops it."""
+        self._gdb.resume()
+
+    def interrupt(self) -> Stop:
+        """Stop the machine after :meth:`resume`; harmless when it has stopped by itself."""
+        if self.is_running():
+            self._gdb.stop()
+        return self.where()
+
+    def is_running(self) -> bool:
+        """Whether the machine runs."""
+        thread = "gdb.selected_thread()"
+        return self.command(f"python print({thread} is not None and {thread}.is_running())").strip() == "True"
+
+    # The switch
+
+    def run_to_switch(self, *, timeout: float | None = None) -> Switch:
+        """Run to the next write that switches the MMU on, found by decoding, and judge it (``kexec-step --before``)."""
+        return documents.switch(self.kexec_command("kexec-step --before", timeout=timeout))
+
+    def step_over_switch(self, *, follow: bool = False, timeout: float | None = None) -> Switch:
+        """Run to the next such write if the PC is not at one, execute it, and compare with the prediction.
+
+        Stops while the first syndrome is still in ESR, FAR and ELR.
+
+        Args:
+            follow: one step more: the second exception, which overwrites them.
+        """
+        return documents.switch(self.kexec_command(f"kexec-step{' --follow' if follow else ''}", timeout=timeout))
+
+    def check(self, *, assume: Mapping[str, int] = _NO_ASSUMPTIONS, timeout: float | None = None) -> Verdict:
+        """The verdict on the write at the PC, or ahead (``kexec-check``)."""
+        return documents.verdict(self.kexec_command(_line("kexec-check", assume), timeout=timeout))
+
+    # Tables
+
+    def walk(
+        self,
+        address: Address,
+        *,
+        table: Table = "ttbr0",
+        assume: Mapping[str, int] = _NO_ASSUMPTIONS,
+        timeout: float | None = None,
+    ) -> Walk:
+        """How ``address`` translates (``walk-ttbr0``); with the MMU off, as if it were on."""
+        line = _line(f"walk-{table}", assume, hex(address) if isinstance(address, int) else address)
+        return documents.walk(self.kexec_command(line, timeout=timeout))
+
+    def table(
+        self, *, table: Table = "ttbr0", assume: Mapping[str, int] = _NO_ASSUMPTIONS, timeout: float | None = None
+    ) -> TableSummary:
+        """All that a table maps."""
+        return documents.table(self.kexec_command(_line(f"walk-{table}", assume), timeout=timeout))
+
+    # Kexec
+
+    def image(self, address: Address | None = None, *, timeout: float | None = None) -> LoadedImage:
+        """The image that kexec has loaded, audited (``kexec-image``)."""
+        arguments = [] if address is None else [f"{self.evaluate(address):#x}"]
+        return documents.image(self.kexec_command(_line("kexec-image", {}, *arguments), timeout=timeout))
+
+    def relocate(self, *, pages: int | None = None, timeout: float | None = None) -> Relocation:
+        """Drive the relocation to its end and compare every page (``kexec-relocate``).
+
+        Args:
+            pages: stop when so many more are copied.
+        """
+        line = "kexec-relocate" + ("" if pages is None else f" --pages {pages}")
+        return documents.relocation(self.kexec_command(line, timeout=timeout))
+
+    # After the freeze
+
+    def why(self, *, timeout: float | None = None) -> Diagnosis:
+        """Why the CPU is stuck (``kexec-why``)."""
+        return documents.diagnosis(self.kexec_command("kexec-why", timeout=timeout))
+
+    def fix(self, *, timeout: float | None = None) -> Fix:
+        """Write the repair of the last verdict into the machine (``kexec-fix``).
+
+        Raises:
+            NotOnThisTarget: it is a recording.
+        """
+        if self._target.recorded:
+            raise NotOnThisTarget("a recording cannot be repaired")
+        return documents.fix(self.kexec_command("kexec-fix --yes", timeout=timeout))
+
+    # The guest's console
+
+    @property
+    def console(self) -> str:
+        """What the guest has printed so far.
+
+        Raises:
+            NotOnThisTarget: the session did not start the machine.
+        """
+        return self._console.text
+
+    @property
+    def _console(self) -> Console:
+        if self._target.qemu is None:
+            raise NotOnThisTarget("there is no console: the session did not start the machine")
+        return self._target.qemu.console
+
+
+def _line(command: str, assume: Mapping[str, int], *arguments: str) -> str:
+    options = itertools.chain.from_iterable(("--assume", f"{name}={value:#x}") for name, value in assume.items())
+    for argument in arguments:
+        if argument.startswith("-"):
+            raise UsageError(f"{argument!r} is not an address")
+    return shlex.join([command, *options, *arguments])

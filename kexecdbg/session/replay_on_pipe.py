@@ -1,0 +1,49 @@
+"""Serves a trace to the GDB that has started this process, on standard input and output: no socket, no port.
+
+GDB: ``target remote | python -m kexecdbg.session.replay_on_pipe FILE STATE``. It ends when GDB goes away,
+killed or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import socket
+import sys
+from pathlib import Path
+
+from kexecdbg.trace.reader import Trace
+from kexecdbg.trace.replay.cursor import state_named
+from kexecdbg.trace.replay.server import ReplayServer
+
+
+def gdb_target(path: Path, state: str) -> str:
+    """What follows ``target remote`` in GDB.
+
+    Args:
+        state: where to start: a state's number, ``begin``, ``end`` or ``first-fault``.
+
+    Raises:
+        TraceError: the file is no trace, or has no such state.
+    """
+    with Trace.open(path) as trace:
+        state_named(trace, state)
+    # -P: the user's current folder is not searched for modules.
+    return "| " + shlex.join([sys.executable, "-P", "-m", __name__, str(path.resolve()), state])
+
+
+async def _serve(server: ReplayServer) -> None:
+    # GDB gives one socket as both (gdb/ser-pipe.c, pipe_open).
+    with socket.socket(fileno=os.dup(sys.stdin.fileno())) as connection:
+        await server.client(*await asyncio.open_unix_connection(sock=connection))
+
+
+def main(path: str, state: str) -> None:
+    """Serve the trace at ``path`` from ``state`` on."""
+    with Trace.open(Path(path)) as trace:
+        asyncio.run(_serve(ReplayServer(trace, state_named(trace, state))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

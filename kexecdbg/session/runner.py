@@ -1,0 +1,151 @@
+"""Runs scripts, each in a process of its own, several at a time; results come in the order of the scripts."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from kexecdbg.session import script_process
+from kexecdbg.session.check_results import CheckOutcome, CheckResult, Message, Plan, unpack
+from kexecdbg.session.script_process import Assignment
+
+CHECK_SECONDS = 300.0
+"""How long a check may take unless told otherwise."""
+_END_SECONDS = 30.0
+_READ = 65536
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run scripts; see :class:`Assignment`.
+
+    Attributes:
+        jobs: how many scripts at a time.
+    """
+
+    jobs: int = 1
+    trace: str | None = None
+    attach: str | None = None
+    symbols: str | None = None
+    timeout: float = CHECK_SECONDS
+    logs: str | None = None
+
+
+def run_scripts(scripts: Sequence[str], options: RunOptions) -> Iterator[tuple[str, Message | None]]:
+    """Run ``scripts``: each one's plan and results as they come, then ``None``, then the next script's.
+
+    A script whose process dies, or that cannot be read, has one result without a name. Every process ends with the
+    iteration, however it ends.
+    """
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        waiting = deque(_ScriptProcess(script) for script in scripts)
+        processes = list(waiting)
+        stack.callback(_end_all, processes)
+        running = 0
+        for current in processes:
+            while True:
+                while waiting and running < options.jobs:
+                    waiting[0].start(options, selector)
+                    waiting.popleft()
+                    running += 1
+                yield from ((current.script, message) for message in current.take_messages())
+                if current.ended:
+                    break
+                for key, _ in selector.select():
+                    process: _ScriptProcess = key.data
+                    process.read()
+                    if process.ended:
+                        selector.unregister(key.fileobj)
+                        process.finish()
+                        running -= 1
+            yield current.script, None
+
+
+@dataclass
+class _ScriptProcess:
+    """One script's process, from before its start to after its end."""
+
+    script: str
+    ended: bool = False
+    _process: subprocess.Popen[bytes] | None = None
+    _report: int = -1
+    _received: bytearray = field(default_factory=bytearray)
+    _planned: list[str] = field(default_factory=list)
+    _messages: deque[Message] = field(default_factory=deque)
+
+    def start(self, options: RunOptions, selector: selectors.BaseSelector) -> None:
+        self._report, theirs = os.pipe()
+        assignment = Assignment(
+            self.script, options.trace, options.attach, options.symbols, options.timeout, options.logs, theirs
+        )
+        try:
+            # What a script or its children print past Python's own output must not mix with ours. In a session of its
+            # own: Ctrl-C reaches this process, which ends the script by closing its standard input.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", script_process.__name__],
+                stdin=subprocess.PIPE,
+                stdout=sys.stderr.fileno(),
+                pass_fds=[theirs],
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
+        assert self._process.stdin is not None
+        self._process.stdin.write(assignment.pack())
+        self._process.stdin.flush()
+        selector.register(self._report, selectors.EVENT_READ, self)
+
+    def read(self) -> None:
+        """Take what has arrived; at the end of it, the process is at its end too."""
+        data = os.read(self._report, _READ)
+        self.ended = not data
+        self._received += data
+        *lines, rest = bytes(self._received).split(b"\n")
+        self._received = bytearray(rest)
+        for message in map(unpack, lines):
+            if isinstance(message, Plan):
+                self._planned = list(message.checks)
+            elif message.name:
+                self._planned.remove(message.name)
+            self._messages.append(message)
+
+    def take_messages(self) -> Iterator[Message]:
+        """What has not been taken yet."""
+        while self._messages:
+            yield self._messages.popleft()
+
+    def ask_to_end(self) -> None:
+        """Have it end what it runs, without waiting."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def finish(self) -> None:
+        """Wait for its end, and say of what it was to do and did not that it died."""
+        if self._process is None:
+            return
+        try:
+            status = self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        self.ask_to_end()
+        os.close(self._report)
+        self._process = None
+        if status:
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            for name in self._planned or [""]:
+                self._messages.append(CheckResult(name, CheckOutcome.ERROR, f"the script's process {how}"))
+
+
+def _end_all(processes: Sequence[_ScriptProcess]) -> None:
+    for process in processes:
+        process.ask_to_end()
+    for process in processes:
+        process.finish()
