@@ -30,6 +30,7 @@ COMMANDS = {
     "record": "record what a CPU executes into a trace file",
     "trace": "list, search and compare recorded runs",
     "replay": "serve a recorded run to GDB: forwards and backwards, without QEMU",
+    "run": "run scripts of checks, for CI: one line a check, KTAP or JUnit",
     "lab": "list and run the built-in scenarios: predicted against observed",
     "linux": "boot a real kernel and have it kexec a second one",
     "doctor": "check that every part that is needed is there and works",

@@ -1,0 +1,48 @@
+"""The results of scripts for a person: one line a check, what it printed and why it failed under it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from kexecdbg.session.check_results import CheckOutcome, CheckResult, ScriptResult
+from kexecdbg.ui.style import Style
+
+_WORDS = {
+    CheckOutcome.PASSED: "passed",
+    CheckOutcome.FAILED: "FAILED",
+    CheckOutcome.SKIPPED: "skipped",
+    CheckOutcome.TIMED_OUT: "TIMED OUT",
+    CheckOutcome.ERROR: "ERROR",
+}
+_WIDTH = max(map(len, _WORDS.values())) + 1
+_INDENT = "  "
+
+
+def printable(text: str) -> str:
+    """``text`` without control characters, which a guest may have printed."""
+    return "".join(character if character.isprintable() or character == "\t" else "?" for character in text)
+
+
+def check_lines(script: str, check: CheckResult, style: Style) -> Iterator[str]:
+    """The check's line, and the lines under it."""
+    word = f"{_WORDS[check.outcome]:<{_WIDTH}}"
+    if check.outcome is CheckOutcome.PASSED:
+        word = style.good(word)
+    elif check.outcome is CheckOutcome.SKIPPED:
+        word = style.warn(word)
+    else:
+        word = style.bad(word)
+    name = " ".join(filter(None, (script, check.name)))
+    yield f"{word} {name}  {check.seconds:.1f} s"
+    for line in (check.reason, *check.details, *check.output):
+        if line:
+            yield _INDENT + printable(line)
+
+
+def summary_line(results: Sequence[ScriptResult], seconds: float, style: Style) -> str:
+    """How many checks ended how."""
+    counts = Counter(check.outcome for result in results for check in result.checks)
+    parts = [f"{counts[outcome]} {word.lower()}" for outcome, word in _WORDS.items() if counts[outcome]]
+    line = f"{', '.join(parts)}; {seconds:.1f} s"
+    return style.good(line) if all(outcome.is_good for outcome in counts) else style.bad(line)
