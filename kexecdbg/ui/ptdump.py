@@ -15,6 +15,7 @@ from kexecdbg.arm64.bits import bit, mask
 from kexecdbg.arm64.geometry import LAST_LEVEL, TableFormat
 from kexecdbg.arm64.memory_types import MemoryType
 from kexecdbg.arm64.ranges import MappedRange, TableScan
+from kexecdbg.ui.style import hanging
 
 _BITS = (
     (6, "USR", "   "),
@@ -28,6 +29,11 @@ _BITS = (
 _LATE_BITS = ((54, "UXN", "   "), (50, "GP", "  "))
 _LEVEL_NAMES = {-1: "PGD", 0: "P4D", 1: "PUD", 2: "PMD", 3: "PTE"}
 _UNITS = "KMGTPE"
+_ONE_RANGE_NOTE = (
+    "raw bits under their EL1&0 names: in this regime UXN (bit 54) is XN, and bit 53 (NX, x) means nothing"
+)
+_STAGE2_NOTE = "raw bits under their EL1&0 names: at stage 2 bits 7:6 (ro, USR) are S2AP and 54:53 (UXN, NX) are XN"
+_NOTE_COLUMN = 5
 
 
 @dataclass
@@ -48,6 +54,8 @@ def ptdump_text(scan: TableScan, ranges: Sequence[MappedRange]) -> str:
         f"{_name(run.level, form.start_level)}{run.text}"
         for run in _merged(runs)
     ]
+    if lines and (scan.regime is None or not scan.regime.facts.two_ranges):
+        lines.append(hanging("note", _STAGE2_NOTE if scan.regime is None else _ONE_RANGE_NOTE, _NOTE_COLUMN))
     return "\n".join(lines)
 
 

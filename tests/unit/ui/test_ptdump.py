@@ -5,7 +5,10 @@ The golden lines are those of a kernel on ``-cpu max`` with 52-bit addresses, in
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+
+import pytest
 
 from kexecdbg.arm64.geometry import GRANULE_4K, TableFormat
 from kexecdbg.arm64.memory_types import MemoryType, memory_type_of_mair_byte
@@ -105,6 +108,22 @@ def test_physical_gaps_do_not_split_and_holes_of_one_level_are_one() -> None:
         "0x0000000000400000-0x0000000040000000        1020M PMD",
         "0x0000000040000000-0x0000008000000000         511G PGD",
     ]
+
+
+@pytest.mark.parametrize(
+    ("regime", "words"),
+    [
+        (Regime.EL1_0, None),
+        (Regime.EL2_0, None),
+        (Regime.EL2, "UXN (bit 54) is XN"),
+        (Regime.EL3, "UXN (bit 54) is XN"),
+        (None, "bits 7:6 (ro, USR) are S2AP"),
+    ],
+)
+def test_other_regimes_than_the_kernels_are_noted(regime: Regime | None, words: str | None) -> None:
+    scan = replace(table([mapped(0, 0x1000, EXECUTABLE, NORMAL)], "TTBR0_EL2", 39), regime=regime)
+    _, note = ptdump_text(scan, scan.ranges).partition("note")[1:]
+    assert words in " ".join(note.split()) if words else note == ""
 
 
 def test_tagged_memory_has_a_short_name_in_the_text_too() -> None:
