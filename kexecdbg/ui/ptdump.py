@@ -29,9 +29,7 @@ _BITS = (
 _LATE_BITS = ((54, "UXN", "   "), (50, "GP", "  "))
 _LEVEL_NAMES = {-1: "PGD", 0: "P4D", 1: "PUD", 2: "PMD", 3: "PTE"}
 _UNITS = "KMGTPE"
-_ONE_RANGE_NOTE = (
-    "raw bits under their EL1&0 names: in this regime UXN (bit 54) is XN, bit 53 (NX, x) is RES0"
-)
+_ONE_RANGE_NOTE = "raw bits under their EL1&0 names: in this regime UXN (bit 54) is XN, bit 53 (NX, x) is RES0"
 _STAGE2_NOTE = "raw bits under their EL1&0 names: at stage 2 bits 7:6 (ro, USR) are S2AP and 54:53 (UXN, NX) are XN"
 _NOTE_COLUMN = 5
 
