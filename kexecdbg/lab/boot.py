@@ -35,8 +35,8 @@ class LabMachine(Generic[GuestT]):
 
 
 @contextmanager
-def boot(guest: GuestT) -> Iterator[LabMachine[GuestT]]:
-    """Start ``guest`` in QEMU; the machine ends with the context.
+def boot(guest: GuestT, *arguments: str) -> Iterator[LabMachine[GuestT]]:
+    """Start ``guest`` in QEMU, with further ``arguments`` for it; the machine ends with the context.
 
     Raises:
         EnvironmentProblem: QEMU is missing or does not work.
@@ -44,7 +44,7 @@ def boot(guest: GuestT) -> Iterator[LabMachine[GuestT]]:
 
     def prepare(directory: Path) -> Sequence[str]:
         (directory / _SYMBOLS).write_bytes(guest.program.elf)
-        return guest.image.qemu_arguments(directory, guest.program.entry)
+        return *guest.image.qemu_arguments(directory, guest.program.entry), *arguments
 
     with QemuProcess(MachineOptions(cpu=guest.cpu, machine=guest.machine, prepare=prepare)) as qemu:
         yield LabMachine(guest, qemu)

@@ -35,7 +35,7 @@ def relocation_json(report: Report, icount_shift: int | None = None) -> Json:
             for cpu in report.running_cpus
         ],
         "stops": [_stop(stop) for stop in report.stops],
-        "verified": None if report.comparison is None else _comparison(report.comparison),
+        "verified": None if report.comparison is None else comparison_json(report.comparison),
         "boot": [{"name": check.name, "met": check.met, "text": check.text} for check in report.boot],
         "phases": [
             {
@@ -69,7 +69,8 @@ def _stop(stop: Stop) -> Json:
     }
 
 
-def _comparison(comparison: PageComparison) -> Json:
+def comparison_json(comparison: PageComparison) -> Json:
+    """Destination pages against what their sources held."""
     return {
         "pages": comparison.pages,
         "superseded": comparison.superseded,

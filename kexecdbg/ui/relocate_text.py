@@ -8,7 +8,7 @@ from kexecdbg.checks.finding import Severity
 from kexecdbg.checks.relocating.landmarks import LandmarkKind
 from kexecdbg.checks.relocating.run import Outcome, Report, Stop, SwitchCheck
 from kexecdbg.kexec.defects import Defect
-from kexecdbg.kexec.page_contents import PageDifference
+from kexecdbg.kexec.page_contents import PageComparison, PageDifference
 from kexecdbg.ui.style import WIDTH, Style, hanging
 from kexecdbg.ui.verdict_text import finding_text
 from kexecdbg.ui.why_text import summary, why_text
@@ -38,7 +38,7 @@ def relocation_text(report: Report, style: Style, icount_shift: int | None = Non
     lines += [hanging("list", _defect(defect), _COLUMN, style) for defect in report.audit.defects]
     lines += _running_cpus(report, style)
     lines += _way(report, style)
-    lines += _verified(report, style)
+    lines += comparison_text(report.comparison, style) if report.comparison is not None else []
     lines += _boot(report, style)
     lines += _phases(report, style, icount_shift)
     if report.wrong_turn is not None:
@@ -117,10 +117,8 @@ def _check(check: SwitchCheck, style: Style, last: bool) -> Iterator[str]:
         yield hanging("", f"  hazards: {', '.join(others)}", _COLUMN)
 
 
-def _verified(report: Report, style: Style) -> list[str]:
-    comparison = report.comparison
-    if comparison is None:
-        return []
+def comparison_text(comparison: PageComparison, style: Style) -> list[str]:
+    """Destination pages against what their sources held, the first that differ by address and byte."""
     text = f"{comparison.pages - comparison.differing} of {comparison.pages} pages are what their sources held"
     if comparison.superseded:
         text += f"; {comparison.superseded} copies were overwritten by later ones"
@@ -156,6 +154,9 @@ def _phases(report: Report, style: Style, icount_shift: int | None) -> list[str]
         if icount_shift is not None:
             text += f"  {phase.instructions(icount_shift)} instructions"
         lines.append((style.bold("time") + " " * 7 if not index else " " * _COLUMN) + text)
+    if lines and any(stop.landmark.kind is LandmarkKind.LOOP_END and not stop.mmu for stop in report.stops):
+        note = "copied with the MMU off: a CPU without its caches is many times slower, QEMU is not"
+        lines.append(hanging("", note, _COLUMN))
     share = relocation_share(report)
     if share is not None:
         lines.append(f"{'':<{_COLUMN}}the relocation is {share:.0%} of the reboot so far")

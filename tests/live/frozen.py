@@ -44,9 +44,12 @@ def several_cpus(scenario: str = "A") -> Iterator[Bench]:
 
 
 @contextmanager
-def several_cpus_before(scenario: str = "A") -> Iterator[Bench]:
-    """The same with GDB, stopped where CPU 1 starts ``scenario``; its thread is selected."""
-    with _four_cpus(scenario) as machine, GdbSession() as gdb:
+def several_cpus_before(scenario: str = "A", address: int = _SEVERAL_CPUS) -> Iterator[Bench]:
+    """The same with GDB, stopped where CPU 1 starts ``scenario``; its thread is selected.
+
+    The program of the others lies at ``address``.
+    """
+    with _four_cpus(scenario, address) as machine, GdbSession() as gdb:
         gdb.connect(str(machine.qemu.gdb_socket))
         lab = Bench(machine, gdb)
         lab.stop_at(lab.symbol("second_cpu_entry"))
@@ -54,10 +57,10 @@ def several_cpus_before(scenario: str = "A") -> Iterator[Bench]:
 
 
 @contextmanager
-def _four_cpus(scenario: str) -> Iterator[LabMachine[LabGuest]]:
+def _four_cpus(scenario: str, address: int = _SEVERAL_CPUS) -> Iterator[LabMachine[LabGuest]]:
     guest = find_scenarios([scenario])[0].guest.build()
     program = build_program(
-        "several_cpus", {"several_cpus_address": _SEVERAL_CPUS, "second_cpu_entry": guest.program.entry}
+        "several_cpus", {"several_cpus_address": address, "second_cpu_entry": guest.program.entry}
     )
     for address, data in program.segments.items():
         guest.image.place(address, data)

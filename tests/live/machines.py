@@ -54,10 +54,10 @@ class Bench:
 
 
 @contextmanager
-def bench(guest: str | GuestRecipe = "A") -> Iterator[Bench]:
-    """Boot a scenario's guest, or ``guest`` itself, and connect GDB."""
+def bench(guest: str | GuestRecipe = "A", *arguments: str) -> Iterator[Bench]:
+    """Boot a scenario's guest, or ``guest`` itself, with further ``arguments`` of QEMU, and connect GDB."""
     recipe = find_scenarios([guest])[0].guest if isinstance(guest, str) else guest
-    with boot(recipe.build()) as machine, GdbSession() as gdb:
+    with boot(recipe.build(), *arguments) as machine, GdbSession() as gdb:
         gdb.connect(str(machine.qemu.gdb_socket))
         gdb.load_symbols(machine.symbol_file)
         yield Bench(machine, gdb)

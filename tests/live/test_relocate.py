@@ -9,10 +9,13 @@ import pytest
 from kexecdbg.kexec.page_list import EntryKind
 from kexecdbg.lab.new_kernel import DEVICE_TREE, NEW_KERNEL
 from kexecdbg.lab.relocation import PAGE_LIST, RELOCATION_CODE, RelocationCase, RelocationGuest
-from tests.live.machines import ARRIVED, Bench, bench
+from tests.live.frozen import COUNTING, PARKED, several_cpus_before
+from tests.live.machines import ARRIVED, SECONDS, Bench, bench
 
 PAGES = 65
 """64 of the new kernel and the device tree."""
+COPY_PAGE = 128 * 8
+"""Instructions of relocation.s that copy a page: the inner loop, 32 bytes each time."""
 WAY_AT_EL2 = [
     "code", "sctlr", "sctlr", "ttbr", "sctlr", "loop_end", "sctlr", "sctlr", "branch", "entry",
 ]  # fmt: skip
@@ -76,6 +79,42 @@ def test_phases_are_in_the_machines_own_time() -> None:
         assert 0 < phase(document, "copy") < phase(document, "relocation")
         copy = next(item for item in document["phases"] if item["name"] == "copy")
         assert copy["instructions"] == round(copy["seconds"] * 1e9) >> 4
+
+
+def test_with_icount_the_same_loop_is_as_many_instructions_with_the_mmu_on_and_off() -> None:
+    """That the series made it faster is the caches' doing, which QEMU does not have."""
+    found = []
+    for case in (RelocationCase(), RelocationCase(sctlr_el2=SCTLR_WITHOUT_MMU)):
+        with bench(case, "-icount", "shift=2") as lab:
+            result = lab.gdb.run("kexec-relocate --icount 2", SECONDS)
+        phases = {item["name"]: item["instructions"] for item in result.document["phases"]}
+        assert PAGES * COPY_PAGE < phases["copy"] < 1.1 * PAGES * COPY_PAGE
+        assert f"  {phases['relocation']} instructions\n" in result.text
+        found.append((phases, "copied with the MMU off" in result.text))
+    assert found == [(phases, False), (phases, True)]
+
+
+def counting(lab: Bench, document: Any) -> Any:
+    """What is said of the CPU that counts; the one that is to wait in WFI may not have come to it yet."""
+    by_number = {each["cpu"]: each for each in document["running_cpus"]}
+    assert COUNTING in by_number.keys() <= {COUNTING, PARKED}
+    assert lab.symbol("first_cpu_start") <= int(by_number[COUNTING]["why"]["pc"], 16) < lab.symbol("park")
+    return by_number[COUNTING]
+
+
+def test_a_cpu_that_was_not_stopped() -> None:
+    with several_cpus_before("B") as lab:
+        result = lab.gdb.run("kexec-relocate", SECONDS)
+        running = counting(lab, result.document)
+        assert (running["overwritten"], running["why"]["stuck"]) == (None, False)
+        assert (result.document["outcome"], result.document["sound"]) == ("arrived", True)
+        assert f"CPU {COUNTING} still runs and sees memory change under it\n" in result.text
+        assert lab.go_on().startswith(ARRIVED)
+    with several_cpus_before("B", address=NEW_KERNEL + 17 * 0x1000) as lab:
+        document = lab.run("kexec-relocate")
+        running = counting(lab, document)
+        assert running["overwritten"] == running["why"]["pc"]
+        assert (document["outcome"], document["verified"]["differing"], document["sound"]) == ("arrived", 0, False)
 
 
 def test_page_by_page() -> None:

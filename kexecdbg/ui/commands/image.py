@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kexecdbg.arm64.registers import canonical_name
 from kexecdbg.checks.image_entry import argument_here, physical_addresses
@@ -16,12 +17,22 @@ from kexecdbg.machine.elf_core import ElfCore
 from kexecdbg.machine.state import CpuState
 from kexecdbg.ui.image_json import image_json
 from kexecdbg.ui.image_text import image_text
+from kexecdbg.ui.relocate_json import comparison_json
+from kexecdbg.ui.relocate_text import comparison_text
 from kexecdbg.ui.style import style_for
+
+if TYPE_CHECKING:
+    from kexecdbg.kexec.list_reader import PageList
+    from kexecdbg.kexec.page_contents import PageComparison
 
 SUMMARY = (
     "Show and audit the image that kexec has loaded, in a dump that QEMU's monitor made (dump-guest-memory FILE). The "
     "dump has no system registers: give those that matter with --assume."
 )
+
+
+_SAME_DUMP = Path()
+"""In place of a file: the dump that is looked at."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,12 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpu", type=int, default=0, metavar="N", help="whose registers (default: %(default)s)")
     parser.add_argument("--vmlinux", type=Path, metavar="FILE", help="take struct kimage's layout from this kernel")
     parser.add_argument("--assume", action="append", default=[], metavar="REG=VALUE", help="a register's value")
+    parser.add_argument(
+        "--compare",
+        nargs="?",
+        type=Path,
+        const=_SAME_DUMP,
+        metavar="BEFORE",
+        help="compare every destination page with what its source holds, in this dump or in an earlier one, BEFORE",
+    )
     parser.add_argument("--list", action="store_true", help="show every run of the page list")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit status 0 when nothing was found that makes the relocation fail, else 1."""
+    """Exit status 0 when nothing was found that makes the relocation fail, and no page compared differs; else 1."""
     kernel = None if arguments.vmlinux is None else layout_of_kernel(arguments.vmlinux)
     with ElfCore(arguments.core) as core:
         state = _state(core, arguments)
@@ -54,13 +73,28 @@ def run(arguments: argparse.Namespace) -> int:
         elif kernel is not None:
             found = find_argument(core, (found.address,), kernel)
         view = view_image(state, core, found)
+        comparison = None if arguments.compare is None else _compare(view.pages, core, arguments.compare)
         if arguments.json:
-            print(json.dumps({**image_json(view), "core_missing": list(core.missing)}, indent=1))
+            verified = None if comparison is None else comparison_json(comparison)
+            print(json.dumps({**image_json(view), "verified": verified, "core_missing": list(core.missing)}, indent=1))
         else:
-            print(image_text(view, style_for(sys.stdout), whole_list=arguments.list))
+            style = style_for(sys.stdout)
+            if comparison is not None:
+                print("\n".join(comparison_text(comparison, style)))
+            print(image_text(view, style, whole_list=arguments.list))
             for clause in core.missing:
                 print(f"the core lacks {clause}")
-    return 0 if view.sound else 1
+    return 0 if view.sound and (comparison is None or not comparison.differing) else 1
+
+
+def _compare(pages: PageList, core: ElfCore, before: Path) -> PageComparison:
+    """The destinations in ``core`` against the sources in the dump ``before``."""
+    from kexecdbg.kexec.page_contents import PageContents
+
+    if before == _SAME_DUMP:
+        return PageContents(pages, core).compare(core)
+    with ElfCore(before) as earlier:
+        return PageContents(pages, earlier).compare(core)
 
 
 def _state(core: ElfCore, arguments: argparse.Namespace) -> CpuState:
