@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from kexecdbg.checks.exceptions import ExceptionRecord
+if TYPE_CHECKING:  # it takes the whole evaluator, half of the start of ``kexecdbg decode``
+    from kexecdbg.checks.exceptions import ExceptionRecord
 
 
 class Severity(enum.Enum):
