@@ -43,13 +43,16 @@ def judge(situation: Situation) -> Verdict:
     """Apply every rule of the catalogue to ``situation`` and predict what happens."""
     prediction = predict(situation)
     findings = by_severity(finding for rule in all_rules() for finding in rule.check(situation))
-    if prediction.outcome is Outcome.UNKNOWN:
-        judgement = Judgement.UNKNOWN
-    elif prediction.first is not None or any(finding.severity is Severity.FATAL for finding in findings):
-        judgement = Judgement.FAULTS
-    else:
-        judgement = Judgement.SOUND
-    return Verdict(situation, judgement, findings, prediction)
+    return Verdict(situation, judgement_of(prediction, findings), findings, prediction)
+
+
+def judgement_of(prediction: Prediction, findings: Iterable[Finding]) -> Judgement:
+    """The verdict in one word, from what the CPU will do and what was found."""
+    if prediction.outcome is Outcome.UNKNOWN and prediction.first is None:
+        return Judgement.UNKNOWN
+    if prediction.first is not None or any(finding.severity is Severity.FATAL for finding in findings):
+        return Judgement.FAULTS
+    return Judgement.SOUND
 
 
 def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -74,7 +74,7 @@ PREDICTIONS = {
 @pytest.mark.parametrize(("moment", "expected"), PREDICTIONS.values(), ids=list(PREDICTIONS))
 def test_prediction(moment: Moment, expected: Prediction) -> None:
     assert replace(predict(moment.situation()), at=None, vector=None) == expected
-    unknown = expected.outcome is Outcome.UNKNOWN
+    unknown = expected.outcome is Outcome.UNKNOWN and expected.first is None
     judgement = Judgement.UNKNOWN if unknown else Judgement.FAULTS if expected.first is not None else Judgement.SOUND
     assert moment.verdict().judgement is judgement
 
