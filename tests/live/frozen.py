@@ -11,8 +11,7 @@ from kexecdbg.lab.boot import LabMachine, boot
 from kexecdbg.lab.guest import build_program
 from kexecdbg.lab.recipe import LabGuest
 from kexecdbg.lab.scenarios import find_scenarios
-from kexecdbg.session.gdb import GdbSession
-from tests.live.machines import SECONDS, Bench
+from tests.live.machines import GDBS, SECONDS, Bench
 
 CPUS = 4
 COUNTING, FROZEN, PARKED, OFF = range(CPUS)
@@ -26,8 +25,7 @@ def after_the_freeze(scenario: str) -> Iterator[Bench]:
     with boot(find_scenarios([scenario])[0].guest.build()) as machine:
         machine.qemu.command("cont")
         wait_until_at(machine, machine.guest.vectors + 0x200)
-        with GdbSession() as gdb:
-            gdb.connect(str(machine.qemu.gdb_socket))
+        with GDBS.session(str(machine.qemu.gdb_socket)) as gdb:
             yield Bench(machine, gdb)
 
 
@@ -38,8 +36,7 @@ def several_cpus(scenario: str = "A") -> Iterator[Bench]:
         machine.qemu.command("cont")
         wait_until_at(machine, machine.guest.vectors + 0x200, FROZEN)
         wait_until_at(machine, machine.guest.program.symbols["park"] + 4, PARKED)
-        with GdbSession() as gdb:
-            gdb.connect(str(machine.qemu.gdb_socket))
+        with GDBS.session(str(machine.qemu.gdb_socket)) as gdb:
             yield Bench(machine, gdb)
 
 
@@ -49,8 +46,7 @@ def several_cpus_before(scenario: str = "A", address: int = _SEVERAL_CPUS) -> It
 
     The program of the others lies at ``address``.
     """
-    with _four_cpus(scenario, address) as machine, GdbSession() as gdb:
-        gdb.connect(str(machine.qemu.gdb_socket))
+    with _four_cpus(scenario, address) as machine, GDBS.session(str(machine.qemu.gdb_socket)) as gdb:
         lab = Bench(machine, gdb)
         lab.stop_at(lab.symbol("second_cpu_entry"))
         yield lab

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,15 @@ from kexecdbg.lab.boot import LabMachine, boot
 from kexecdbg.lab.recipe import GuestRecipe, LabGuest
 from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.session.gdb import GdbSession
+from kexecdbg.session.scenario import GdbPool
 
 ARRIVED = "new kernel: arrived whole: 64 pages"
 SECONDS = 60.0
 """A bound for what takes a fraction of a second, so that a test that would hang fails instead."""
+AT_THE_END = ExitStack()
+"""What conftest.py ends when the tests of this process are over."""
+GDBS = AT_THE_END.enter_context(GdbPool())
+"""GDBs that the tests of one process use one after the other: starting one costs more than most tests."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,10 @@ class Bench:
 def bench(guest: str | GuestRecipe = "A", *arguments: str) -> Iterator[Bench]:
     """Boot a scenario's guest, or ``guest`` itself, with further ``arguments`` of QEMU, and connect GDB."""
     recipe = find_scenarios([guest])[0].guest if isinstance(guest, str) else guest
-    with boot(recipe.build(), *arguments) as machine, GdbSession() as gdb:
-        gdb.connect(str(machine.qemu.gdb_socket))
+    with boot(recipe.build(), *arguments) as machine, GDBS.session(str(machine.qemu.gdb_socket)) as gdb:
         gdb.load_symbols(machine.symbol_file)
         yield Bench(machine, gdb)
+        gdb.command("symbol-file")
 
 
 def refusal(gdb: GdbSession, line: str) -> str:

@@ -20,7 +20,7 @@ from kexecdbg.trace.recording.describe import describe
 from kexecdbg.trace.recording.result import Limits
 from kexecdbg.trace.recording.stepping import SteppingRecorder
 from kexecdbg.trace.writer import TraceWriter
-from tests.live.machines import SECONDS
+from tests.live.machines import GDBS, SECONDS
 
 
 def record(scenario: str, path: Path) -> None:
@@ -42,12 +42,12 @@ def record(scenario: str, path: Path) -> None:
 def replay(path: Path, *options: str) -> Iterator[GdbSession]:
     """GDB, connected to ``kexecdbg replay``."""
     command = [sys.executable, "-m", "kexecdbg", "replay", str(path), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, GdbSession() as gdb:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             server.stdout.readline()
-            gdb.connect(server.stdout.readline().split()[-1])
-            yield gdb
+            with GDBS.session(server.stdout.readline().split()[-1]) as gdb:
+                yield gdb
         finally:
             server.send_signal(signal.SIGINT)
     assert server.returncode == 0
@@ -56,6 +56,8 @@ def replay(path: Path, *options: str) -> Iterator[GdbSession]:
 @contextmanager
 def live(scenario: str) -> Iterator[GdbSession]:
     """GDB, connected to the machine itself, before its first instruction and without symbols."""
-    with boot(find_scenarios([scenario])[0].guest.build()) as machine, GdbSession() as gdb:
-        gdb.connect(str(machine.qemu.gdb_socket))
+    with (
+        boot(find_scenarios([scenario])[0].guest.build()) as machine,
+        GDBS.session(str(machine.qemu.gdb_socket)) as gdb,
+    ):
         yield gdb
