@@ -13,7 +13,7 @@ import gdb
 from kexecdbg.errors import UsageError
 from kexecdbg.ui.style import Style, hanging
 
-from .. import last_check
+from .. import last_check, placed_pad
 from ..command import Command, selected_debugger
 
 _FINDING_ID = re.compile(r"[MK]\d\d", re.IGNORECASE)
@@ -54,6 +54,7 @@ class KexecFix(Command):
         from kexecdbg.checks.repair_changes import repair_change
         from kexecdbg.ui.fix_json import fix_json
         from kexecdbg.ui.fix_text import COLUMN, changes_text, correction_text, recheck_text
+        from kexecdbg.ui.landing_pad_view import removal_json, removed_text
 
         target = selected_debugger()
         verdict = last_check.last()
@@ -63,20 +64,26 @@ class KexecFix(Command):
         changes = [repair_change(verdict, repair) for repair in plan.repairs]
         to_correct = [repair_change(verdict, correction.repair) for correction in plan.corrections]
         apply = bool(changes) and not arguments.dry_run
-        recheck = None
+        recheck, removed = None, None
         if apply:
             if not arguments.yes:
                 _ask(changes_text(plan, changes, "write", Style()))
             apply_repairs(target, plan)
+            if plan.resume_at is not None and placed_pad.is_for_selected_cpu():
+                removed = placed_pad.remove(target)
             recheck = judge_again(target, plan)
             last_check.remember(recheck)
         text = [changes_text(plan, changes, "done" if apply else "planned", style)] if changes else []
         text += [correction_text(*pair, style) for pair in zip(to_correct, plan.corrections, strict=True)]
+        document = fix_json(plan, changes, to_correct, apply, recheck)
+        if removed is not None:
+            document["removed_landing_pad"] = removal_json(*removed)
+            text.append(removed_text(*removed, style))
         if recheck is not None:
             text.append(recheck_text(recheck, style))
             note = "every write was read back; on hardware a TLBI and cache maintenance may have to follow"
             text += [hanging("note", note, COLUMN), hanging("next", "continue", COLUMN)]
-        return fix_json(plan, changes, to_correct, apply, recheck), "\n".join(text)
+        return document, "\n".join(text)
 
 
 def _finding_id(text: str) -> str:

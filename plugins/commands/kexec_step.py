@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kexecdbg.errors import UsageError
 from kexecdbg.ui.style import Style
 
-from .. import last_check
+from .. import last_check, placed_pad
 from ..command import Command, selected_debugger
+
+if TYPE_CHECKING:
+    from kexecdbg.checks.landing_pad import LandingPad
+    from kexecdbg.checks.stepping import StepRecord
+    from kexecdbg.checks.verdict import Verdict
+
+    from ..adapter import GdbDebugger
 
 
 class KexecStep(Command):
@@ -17,7 +25,9 @@ class KexecStep(Command):
     NAME = "kexec-step"
     SUMMARY = (
         "Run to the next instruction that switches the MMU on, step its set-up, check it, step over it and compare "
-        "what happens with the prediction. Stops while the first syndrome is still in ESR, FAR and ELR."
+        "what happens with the prediction. Stops while the first syndrome is still in ESR, FAR and ELR. With "
+        "--landing-pad it stays there when the machine runs on: the first exception ends in a branch to itself. That "
+        "changes memory, and says what; kexec-fix and --remove-landing-pad put it back."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -26,30 +36,86 @@ class KexecStep(Command):
             "--follow", action="store_true", help="one step more: the second exception, which destroys the syndrome"
         )
         parser.add_argument("--timeout", type=float, metavar="SECONDS", help="give up when it is not reached by then")
+        parser.add_argument(
+            "--landing-pad", action="store_true", help="make vectors for the first exception to stay in, at the switch"
+        )
+        parser.add_argument("--remove-landing-pad", action="store_true", help="put back what that changed; do no more")
+
+    def cpu(self, arguments: argparse.Namespace) -> int | None:
+        return placed_pad.cpu() if arguments.remove_landing_pad else None
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
-        from kexecdbg.checks.stepping import judge_here, run_to_switch, step_over_switch
-        from kexecdbg.ui import json_form
-        from kexecdbg.ui.step_text import comparison_text, step_text
-        from kexecdbg.ui.verdict_text import verdict_text
+        from kexecdbg.checks.stepping import judge_here, run_to_switch
 
         target = selected_debugger()
+        if arguments.remove_landing_pad:
+            if arguments.before or arguments.follow or arguments.landing_pad:
+                raise UsageError("--remove-landing-pad does no more than that; leave the other options out")
+            return _remove_pad(target, style)
+        if arguments.landing_pad:
+            placed_pad.refuse_second(target)
         records = run_to_switch(target, arguments.timeout)
         verdict = judge_here(target)
         last_check.remember(verdict)
-        document: dict[str, Any] = {
-            "site": json_form.number(verdict.situation.site),
-            "steps": [json_form.step(record) for record in records],
-            "check": json_form.verdict(verdict),
+        if not arguments.landing_pad:
+            return _go_on(target, arguments, records, verdict, None, style)
+        from kexecdbg.checks.landing_pad import plan_landing_pad
+
+        pad = plan_landing_pad(verdict)
+        placed_pad.place(target, pad)
+        try:
+            return _go_on(target, arguments, records, verdict, pad, style)
+        except BaseException:
+            placed_pad.give_up(target)
+            raise
+
+
+def _go_on(
+    target: GdbDebugger,
+    arguments: argparse.Namespace,
+    records: tuple[StepRecord, ...],
+    verdict: Verdict,
+    pad: LandingPad | None,
+    style: Style,
+) -> tuple[Any, str]:
+    """From the switch on; with a landing pad, what is predicted is what happens with it."""
+    from kexecdbg.checks.stepping import judge_here, step_over_switch
+    from kexecdbg.ui import json_form
+    from kexecdbg.ui.landing_pad_view import landing_pad_json, placed_text
+    from kexecdbg.ui.step_text import comparison_text, step_text
+    from kexecdbg.ui.verdict_text import verdict_text
+
+    document: dict[str, Any] = {
+        "site": json_form.number(verdict.situation.site),
+        "steps": [json_form.step(record) for record in records],
+        "check": json_form.verdict(verdict),
+    }
+    stepped = [step_text(record, style) for record in records]
+    if pad is not None:
+        verdict_with_pad = judge_here(target)
+        last_check.remember(verdict_with_pad)
+    if arguments.before:
+        lines = [*stepped, verdict_text(verdict, style)]
+    else:
+        expected = verdict if pad is None else verdict_with_pad
+        observed = step_over_switch(target, expected, arguments.follow)
+        document |= {"observed": json_form.observation(observed, expected), "agrees": observed.agrees_with(expected)}
+        stepped += [step_text(record, style) for record in observed.steps]
+        lines = [*stepped, "", comparison_text(expected, observed, style)]
+    if pad is not None:
+        parked = pad.holds(target.state().get("PC"))
+        document["landing_pad"] = landing_pad_json(pad, parked) | {
+            "predicted": json_form.prediction(verdict_with_pad.prediction)
         }
-        if arguments.before:
-            return document, "\n".join(
-                [*(step_text(record, style) for record in records), verdict_text(verdict, style)]
-            )
-        observed = step_over_switch(target, verdict, arguments.follow)
-        document |= {"observed": json_form.observation(observed, verdict), "agrees": observed.agrees_with(verdict)}
-        lines = [step_text(record, style) for record in (*records, *observed.steps)]
-        return document, "\n".join([*lines, "", comparison_text(verdict, observed, style)])
+        lines.append(placed_text(pad, style))
+    return document, "\n".join(lines)
+
+
+def _remove_pad(target: GdbDebugger, style: Style) -> tuple[Any, str]:
+    from kexecdbg.ui.landing_pad_view import removal_json, removed_text
+
+    pad, removal = placed_pad.remove(target)
+    return {"removed_landing_pad": removal_json(pad, removal)}, removed_text(pad, removal, style)
 
 
 COMMAND = KexecStep

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -13,35 +12,11 @@ from kexecdbg.checks.fixing import apply_repairs, judge_again, plan_repairs, rep
 from kexecdbg.checks.repair_changes import ChangedField, descriptor_fields, repair_change
 from kexecdbg.checks.verdict import Judgement
 from kexecdbg.errors import TargetError, UsageError
-from kexecdbg.machine.memory import BytesMemory
-from kexecdbg.machine.state import CpuState
 from tests.unit.checks.moments import CODE, EE, EXEC, NEXT, SCTLR, SITE, UXN, VECTORS, XN_TABLE, ZEROS, Moment
+from tests.unit.checks.paper_debugger import PaperDebugger
 
 FROZEN = {"PC": VECTORS + 0x200, "SCTLR_EL2": SCTLR, "PSTATE": 0x3C9}
 REPAIRABLE = Moment(code=EXEC | UXN, registers={"PSTATE": 0x8000_03C9})
-
-
-class PaperDebugger:
-    """Registers and memory without a machine: it can be read and written, not run."""
-
-    def __init__(self, moment: Moment, **registers: int) -> None:
-        self.memory: BytesMemory = moment.memory()
-        self.registers = {**moment.values(), **registers}
-
-    def state(self) -> CpuState:
-        return CpuState(dict(self.registers))
-
-    def write_register(self, name: str, value: int) -> None:
-        self.registers[name] = value
-
-    def step(self) -> None:
-        raise AssertionError("nothing is to be executed")
-
-    def run_to(self, addresses: Collection[int], seconds: float | None = None) -> int:
-        raise AssertionError("nothing is to be executed")
-
-    def word(self, address: int, order: str = "little") -> int:
-        return int.from_bytes(self.memory.read(address, 8), "big" if order == "big" else "little")
 
 
 def test_before_the_switch_only_the_descriptor_is_written() -> None:
