@@ -137,7 +137,7 @@ def _check_fetchable(state: CpuState, debugger: Debugger, pc: int) -> None:
     except MemoryUnreadableError as error:
         # Stepping on from here would overwrite the syndrome that says how it came to this.
         raise TargetError(
-            f"{pc:#x}: {error.reason}, so no switch is ahead; kexec-regs shows the syndrome, kexec-fix a repair"
+            f"{pc:#x}: {error.reason}, so no switch is ahead; kexec-why says why the CPU is stuck"
         ) from error
 
 

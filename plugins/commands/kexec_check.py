@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from kexecdbg.errors import MemoryUnreadableError, TargetError
 from kexecdbg.ui.style import Style
 
 from .. import last_check
@@ -32,7 +33,13 @@ class KexecCheck(Command):
 
         target = selected_debugger()
         state = with_assumptions(target.state(), arguments.assume)
-        verdict = judge(situation_at(state, target.memory))
+        try:
+            situation = situation_at(state, target.memory)
+        except MemoryUnreadableError as error:
+            if error.address != state.get("PC"):
+                raise
+            raise TargetError(f"{error.address:#x}: {error.reason}; kexec-why says why the CPU is stuck") from error
+        verdict = judge(situation)
         last_check.remember(verdict)
         return json_form.verdict(verdict), verdict_text(verdict, style)
 
