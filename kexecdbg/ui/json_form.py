@@ -13,7 +13,7 @@ from kexecdbg.arm64.registers.comparison import Comparison
 from kexecdbg.arm64.registers.model import DecodedRegister
 from kexecdbg.arm64.rights import Rights
 from kexecdbg.arm64.stage2 import Stage2Walk
-from kexecdbg.arm64.syndromes import data_abort_esr, instruction_abort_esr
+from kexecdbg.arm64.syndromes import abort_esr
 from kexecdbg.arm64.walk_result import Walk
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair
 from kexecdbg.checks.prediction import ExceptionRecord, Place, Prediction
@@ -75,17 +75,13 @@ def walk(result: Walk) -> Json:
         "result": {
             "pa": number(result.pa),
             **_rights(rights),
-            "user": None if result.user is None else _rights(result.user),
+            "user": None if result.user is None else _rights(result.user) | {"because": _because(result.user)},
             "page_size": result.page_size,
             "memory_type": result.memory_type.text if result.memory_type else None,
             "shareability": result.shareability.text if result.shareability else None,
             "fault": None if result.fault is None else fault(result.fault, Access.READ),
             "faults": {access.value: _access_fault(result, access) for access in Access},
-            "because": {
-                "read": rights.read.because,
-                "write": rights.write.because,
-                "execute": rights.execute.because,
-            },
+            "because": _because(rights),
         },
         "unknown": result.unknown,
         "hidden_from_debugger": list(result.debugger_hides),
@@ -133,6 +129,10 @@ def _level(level: WalkLevel) -> Json:
 
 def _rights(rights: Rights) -> Json:
     return {"read": rights.read.allowed, "write": rights.write.allowed, "execute": rights.execute.allowed}
+
+
+def _because(rights: Rights) -> Json:
+    return {"read": rights.read.because, "write": rights.write.because, "execute": rights.execute.because}
 
 
 def _access_fault(result: Walk, access: Access) -> Json | None:
@@ -191,12 +191,9 @@ def _range(item: MappedRange) -> Json:
 
 def fault(found: Fault, access: Access) -> Json:
     """A fault as an access from the regime's own exception level takes it."""
-    if access is Access.FETCH:
-        esr = instruction_abort_esr(found.fsc, same_el=True)
-    else:
-        esr = data_abort_esr(found.fsc, same_el=True, write=access is Access.WRITE)
     return {
-        "esr": number(esr),
+        "esr": number(abort_esr(found, access)),
+        "hpfar": number(found.hpfar),
         "text": found.text,
         "cause": found.cause.text,
         "level": found.level,

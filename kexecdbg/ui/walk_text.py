@@ -6,7 +6,7 @@ from kexecdbg.arm64.descent import WalkLevel
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.rights import Right, Rights
 from kexecdbg.arm64.stage2 import Stage2Walk
-from kexecdbg.arm64.syndromes import data_abort_esr, instruction_abort_esr
+from kexecdbg.arm64.syndromes import abort_esr
 from kexecdbg.arm64.walk_result import Walk
 from kexecdbg.ui.style import Style, hanging
 
@@ -34,7 +34,7 @@ def walk_text(result: Walk, style: Style) -> str:
             _right("execute", result.privileged.execute, style),
         ]
         if result.user is not None:
-            lines.append(hanging("  EL0", _letters(result.user), _COLUMN))
+            lines.append(_el0(result.user))
         fetch = result.fault_for(Access.FETCH)
         if fetch is not None:
             lines.append(style.bad(_fault("fetch", fetch, Access.FETCH, result)))
@@ -61,7 +61,7 @@ def stage2_text(result: Stage2Walk, style: Style) -> str:
             _right("read", result.privileged.read, style),
             _right("write", result.privileged.write, style),
             _right("execute", result.privileged.execute, style),
-            hanging("  EL0", _letters(result.user), _COLUMN),
+            _el0(result.user),
         ]
     lines += [style.warn(hanging("  warning", cause.text, _COLUMN)) for cause in result.warnings]
     lines += [style.dim(hanging("  assumed", text, _COLUMN)) for text in result.assumptions]
@@ -101,17 +101,24 @@ def _right(name: str, right: Right, style: Style) -> str:
     return text if right.allowed else style.bad(text)
 
 
-def _letters(rights: Rights) -> str:
-    marks = ((rights.read, "r"), (rights.write, "w"), (rights.execute, "x"))
-    return "".join(letter if right.allowed else "-" for right, letter in marks)
+def _el0(rights: Rights) -> str:
+    """The rights of EL0 on one line, and what decides each; accesses with the same reason together."""
+    named = {"read": rights.read, "write": rights.write, "execute": rights.execute}
+    accesses: dict[str, list[str]] = {}
+    for name, right in named.items():
+        accesses.setdefault(right.because, []).append(name)
+    first, *others = (f"{', '.join(names)}: {because}" for because, names in accesses.items())
+    lines = [hanging("  EL0", f"{rights.text}  {first}", _COLUMN)]
+    return "\n".join(lines + [hanging("", each, _COLUMN) for each in others])
 
 
 def _fault(label: str, fault: Fault, access: Access, result: Walk) -> str:
-    esr_name = result.regime.facts.esr
+    esr_name = result.regime.facts.esr if fault.stage == 1 else "ESR_EL2"
+    fetch = f"{esr_name} {abort_esr(fault, Access.FETCH):#010x}"
+    hpfar = "" if fault.hpfar is None else f", HPFAR_EL2 {fault.hpfar:#x}"
     if access is Access.FETCH:
-        text = f"{fault.text}: {esr_name} {instruction_abort_esr(fault.fsc, same_el=True):#010x}"
+        text = f"{fault.text}: {fetch}{hpfar}"
     else:
-        fetch = instruction_abort_esr(fault.fsc, same_el=True)
-        read = data_abort_esr(fault.fsc, same_el=True, write=False)
-        text = f"{fault.text}: {esr_name} {fetch:#010x} on a fetch, {read:#010x} on a read; {fault.cause.text}"
+        read = abort_esr(fault, Access.READ)
+        text = f"{fault.text}: {fetch} on a fetch, {read:#010x} on a read{hpfar}; {fault.cause.text}"
     return hanging(f"  {label}", text, _COLUMN)

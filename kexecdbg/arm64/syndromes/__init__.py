@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import bit, bits
+from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.arm64.registers.model import DecodedField
 from kexecdbg.arm64.syndromes.classes import (
@@ -21,6 +22,7 @@ from kexecdbg.arm64.syndromes.read_along import read_along
 
 __all__ = [
     "Syndrome",
+    "abort_esr",
     "data_abort_esr",
     "decode_syndrome",
     "fault_status_text",
@@ -98,6 +100,17 @@ def data_abort_esr(fsc: int, same_el: bool, write: bool, s1ptw: bool = False, cm
     """
     ec = DATA_ABORT_SAME if same_el else DATA_ABORT_LOWER
     return ec << 26 | _IL | cm << 8 | s1ptw << 7 | (write or cm) << 6 | fsc
+
+
+def abort_esr(fault: Fault, access: Access) -> int:
+    """The ESR_ELx value of an access, from the regime's own exception level, that takes ``fault``.
+
+    A stage 2 fault goes up to EL2: its class is that of a lower exception level. ISV is 0.
+    """
+    same_el = fault.stage == 1
+    if access is Access.FETCH:
+        return instruction_abort_esr(fault.fsc, same_el, fault.s1ptw)
+    return data_abort_esr(fault.fsc, same_el, access is Access.WRITE, fault.s1ptw)
 
 
 def is_as_predicted(predicted: int, observed: int) -> bool:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kexecdbg.arm64.faults import Access, Cause, CauseKind, Fault, FaultKind
 from kexecdbg.arm64.registers import decode
 from kexecdbg.arm64.syndromes import (
+    abort_esr,
     data_abort_esr,
     decode_syndrome,
     fault_status_text,
@@ -146,6 +148,19 @@ def test_builders_give_what_hardware_reports() -> None:
     assert data_abort_esr(0x07, same_el=True, write=True) == 0x96000047
     assert data_abort_esr(0x05, same_el=False, write=False) == 0x92000005
     assert data_abort_esr(0x0F, same_el=True, write=False, cm=True) == 0x9600014F
+
+
+@pytest.mark.parametrize(
+    ("stage", "s1ptw", "read", "write", "fetch"),
+    [
+        (1, False, 0x96000005, 0x96000045, 0x86000005),
+        (2, False, 0x92000005, 0x92000045, 0x82000005),
+        (2, True, 0x92000085, 0x920000C5, 0x82000085),
+    ],
+)
+def test_a_stage_2_fault_goes_to_el2(stage: int, s1ptw: bool, read: int, write: int, fetch: int) -> None:
+    fault = Fault(FaultKind.TRANSLATION, 1, Cause(CauseKind.INVALID_DESCRIPTOR, "bit 0 is clear"), stage, s1ptw)
+    assert [abort_esr(fault, access) for access in (Access.READ, Access.WRITE, Access.FETCH)] == [read, write, fetch]
 
 
 def test_registers_and_syndromes_decode_through_the_same_tables() -> None:

@@ -1,0 +1,51 @@
+"""The text and the document of a walk: what stage 2 reports, and what decides the rights of EL0."""
+
+from __future__ import annotations
+
+from kexecdbg.arm64.regimes import Regime
+from kexecdbg.arm64.walk import walk
+from kexecdbg.arm64.walk_result import Walk
+from kexecdbg.ui import json_form
+from kexecdbg.ui.style import Style
+from kexecdbg.ui.walk_text import walk_text
+from tests.unit.arm64.tables import Words, page_path, registers
+
+VA, ROOT, SECOND_ROOT = 0x4030_1000, 0x5000_0000, 0x6000_0000
+PAGE = 0x4030_1713
+STAGE2 = {"HCR_EL2": 0x8000_0001, "VTCR_EL2": 1 << 31 | 5 << 16 | 1 << 6 | 25, "VTTBR_EL2": SECOND_ROOT}
+SECOND_GIB = {SECOND_ROOT + 8: 0x4000_07FD}
+"""Stage 2 maps the second GiB, where the tables are, and nothing else."""
+
+
+def two_stages(leaf: int, stage2: dict[int, int]) -> Walk:
+    values = registers(TTBR0_EL1=ROOT, **STAGE2)
+    return walk(values, Words({**page_path(leaf, VA, ROOT), **stage2}), VA, regime=Regime.EL1_0)
+
+
+def text_of(result: Walk) -> str:
+    return " ".join(walk_text(result, Style()).split())
+
+
+def test_a_stage_2_fault_is_reported_to_el2() -> None:
+    result = two_stages(0x8030_1713, SECOND_GIB)
+    assert (
+        "Translation fault, level 1, stage 2: ESR_EL2 0x82000005 on a fetch, 0x92000005 on a read, HPFAR_EL2 0x803010;"
+        in text_of(result)
+    )
+    fault = json_form.walk(result)["result"]["fault"]
+    assert (fault["esr"], fault["hpfar"], fault["stage"]) == ("0x92000005", "0x803010", 2)
+
+
+def test_so_is_one_on_a_stage_1_table_walk() -> None:
+    result = two_stages(PAGE, {})
+    assert "ESR_EL2 0x82000085 on a fetch, 0x92000085 on a read, HPFAR_EL2 0x500000;" in text_of(result)
+    assert json_form.walk(result)["result"]["faults"]["write"]["esr"] == "0x920000c5"
+
+
+def test_what_decides_the_rights_of_el0() -> None:
+    result = walk(registers(TTBR0_EL1=ROOT), Words(page_path(PAGE, VA, ROOT)), VA, regime=Regime.EL1_0)
+    no_access = "bit 6 (AP[1], EL0 access) of the level 3 descriptor at 0x50030808 is clear"
+    executable = "bit 54 of the level 3 descriptor at 0x50030808 is UXN in the EL1&0 regime and is clear"
+    assert f"EL0 --x read, write: {no_access} execute: {executable}" in text_of(result)
+    because = json_form.walk(result)["result"]["user"]["because"]
+    assert because == {"read": no_access, "write": no_access, "execute": executable}
