@@ -31,6 +31,7 @@ class RepairPlan:
         resume_at: where to set the PC back to after the freeze; ``None`` while the switch is still ahead.
         resume_pstate: PSTATE to restore with it.
         corrections: repairs that only the code can make, and where in it.
+        held_back: what could be written and is not, because of the corrections.
     """
 
     verdict: Verdict
@@ -39,6 +40,7 @@ class RepairPlan:
     resume_at: int | None
     resume_pstate: int | None
     corrections: tuple[CodeCorrection, ...] = ()
+    held_back: tuple[Repair, ...] = ()
 
 
 def plan_repairs(verdict: Verdict, state: CpuState, ids: Collection[str] = ()) -> RepairPlan:
@@ -72,8 +74,9 @@ def plan_repairs(verdict: Verdict, state: CpuState, ids: Collection[str] = ()) -
         else:
             corrections.append(code_correction(situation, repair, pc, beyond))
     writable = tuple(repairs) if ids or not corrections else ()
+    held_back = () if writable else tuple(repairs)
     if not writable or not beyond:
-        return RepairPlan(verdict, writable, operand, None, None, tuple(corrections))
+        return RepairPlan(verdict, writable, operand, None, None, tuple(corrections), held_back)
     resume_at, pstate = None, None
     if any(finding.severity is Severity.FATAL for finding in chosen):
         resume_at, pstate = _way_back(verdict, state)

@@ -16,6 +16,7 @@ def fix_json(
     plan: RepairPlan,
     changes: Sequence[RepairChange],
     corrections: Sequence[RepairChange],
+    held_back: Sequence[str],
     applied: bool,
     recheck: Verdict | None,
 ) -> Json:
@@ -32,6 +33,7 @@ def fix_json(
             | _where_in_code(correction)
             for change, correction in zip(corrections, plan.corrections, strict=True)
         ],
+        "held_back": list(held_back),
         "recheck": None if recheck is None else json_form.verdict(recheck),
     }
 

@@ -94,14 +94,23 @@ def _by_hand(correction: CodeCorrection) -> list[str]:
     ]
 
 
+def held_back_text(ids: Sequence[str], style: Style) -> str:
+    """What could be written and was not."""
+    names = " ".join(ids)
+    text = f"half a repair faults as before, so nothing was written; kexec-fix {names} writes what can be written"
+    return hanging("held back", text, COLUMN, style)
+
+
 def recheck_text(verdict: Verdict, style: Style) -> str:
     """The verdict after the repair, in two or three lines."""
-    fatal = [finding.id for finding in verdict.findings if finding.severity is Severity.FATAL]
-    hazards = [finding.id for finding in verdict.findings if finding.severity is Severity.HAZARD]
+    fatal, hazards = (
+        ", ".join(dict.fromkeys(finding.id for finding in verdict.findings if finding.severity is severity))
+        for severity in (Severity.FATAL, Severity.HAZARD)
+    )
     if verdict.judgement is Judgement.SOUND:
-        headline = style.good("SOUND") + " now" + (f"; hazards that remain: {', '.join(hazards)}" if hazards else "")
+        headline = style.good("SOUND") + " now" + (f"; hazards that remain: {hazards}" if hazards else "")
     elif verdict.judgement is Judgement.FAULTS:
-        headline = style.bad("FAULTS") + f" still: {', '.join(dict.fromkeys(fatal))}"
+        headline = style.bad("FAULTS") + f" still: {fatal}"
     else:
         headline = style.warn("UNKNOWN") + ": it cannot be told what happens now"
     label = style.bold("checked") if style.colour else "checked"

@@ -53,7 +53,7 @@ class KexecFix(Command):
         from kexecdbg.checks.fixing import apply_repairs, judge_again, plan_repairs
         from kexecdbg.checks.repair_changes import repair_change
         from kexecdbg.ui.fix_json import fix_json
-        from kexecdbg.ui.fix_text import COLUMN, changes_text, correction_text, recheck_text
+        from kexecdbg.ui.fix_text import COLUMN, changes_text, correction_text, held_back_text, recheck_text
         from kexecdbg.ui.landing_pad_view import removal_json, removed_text
 
         target = selected_debugger()
@@ -75,7 +75,10 @@ class KexecFix(Command):
             last_check.remember(recheck)
         text = [changes_text(plan, changes, "done" if apply else "planned", style)] if changes else []
         text += [correction_text(*pair, style) for pair in zip(to_correct, plan.corrections, strict=True)]
-        document = fix_json(plan, changes, to_correct, apply, recheck)
+        held_back = [name for repair in plan.held_back for name in repair_change(verdict, repair).findings]
+        if held_back:
+            text.append(held_back_text(held_back, style))
+        document = fix_json(plan, changes, to_correct, held_back, apply, recheck)
         if removed is not None:
             document["removed_landing_pad"] = removal_json(*removed)
             text.append(removed_text(*removed, style))

@@ -272,6 +272,7 @@ def test_a_register_that_is_already_written_is_left_to_the_code(name: str) -> No
         else:
             assert made_by == [f"ldr x14, #{correction['literal']}"]
         assert (correction["write"]["text"], correction["operand"]) == ("msr tcr_el2, x14", "X14")
+        assert [line for line in fixed.text.splitlines() if len(line) > 80] == []
         by_hand = fixed.text.partition("or now")[2].strip().splitlines()
         assert [line.split()[0] for line in by_hand] == ["set", "set", "stepi", "set", "set"]
         for line in by_hand:

@@ -165,8 +165,8 @@ def test_beside_a_register_descriptors_are_written_only_when_asked_for() -> None
     verdict = replace(wrong_register, findings=(*wrong_register.findings, *REPAIRABLE.findings("M01")))
     state = PaperDebugger(moment).state()
     unasked, asked = plan_repairs(verdict, state), plan_repairs(verdict, state, repairable_ids(verdict))
-    assert (len(unasked.repairs), len(unasked.corrections)) == (0, 1)
-    assert (len(asked.repairs), len(asked.corrections)) == (1, 1)
+    assert (len(unasked.repairs), len(unasked.corrections), unasked.held_back) == (0, 1, asked.repairs)
+    assert (len(asked.repairs), len(asked.corrections), asked.held_back) == (1, 1, ())
 
 
 def test_a_pending_value_after_the_freeze_is_left_to_the_code() -> None:
