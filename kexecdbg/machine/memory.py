@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -36,9 +37,11 @@ class PopulatedMemory(Protocol):
 
 
 class SharedRamFile:
-    """Guest RAM mapped from the file of a ``memory-backend-file,share=on``: memory speed, no privileges.
+    """Guest RAM in the file of a ``memory-backend-file,share=on``: memory speed, no privileges.
 
-    Memory that the file does not hold (flash, ROM) is read through ``fallback``.
+    It is read with pread(2): reading a hole through a mapping would make the file system allocate it, and what was only
+    looked at would count as written (:meth:`populated_ranges`). Memory that the file does not hold (flash, ROM) is read
+    through ``fallback``.
     """
 
     def __init__(self, path: Path, block_name: str, memory_map: MemoryMap, fallback: WritablePhysicalMemory) -> None:
@@ -59,8 +62,11 @@ class SharedRamFile:
             if size < max(region.backing_offset + region.end - region.start for region in self._regions):
                 raise EnvironmentProblem(f"{path}: {size} bytes, smaller than the machine's RAM")
             self._map = mmap.mmap(descriptor, size, mmap.MAP_SHARED)
-        finally:
+        except BaseException:
             os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        self._close = weakref.finalize(self, os.close, descriptor)
 
     def _offset(self, address: int, size: int) -> int | None:
         for region in self._regions:
@@ -73,7 +79,13 @@ class SharedRamFile:
         offset = self._offset(address, size)
         if offset is None:
             return self._fallback.read(address, size)
-        return self._map[offset : offset + size]
+        data = os.pread(self._descriptor, size, offset)
+        while len(data) < size:  # Linux reads 2 GiB at once at most
+            more = os.pread(self._descriptor, size - len(data), offset + len(data))
+            if not more:
+                raise TargetError(f"{self.path}: guest RAM became smaller; has the machine ended?")
+            data += more
+        return data
 
     def write(self, address: int, data: bytes) -> None:
         """Write into the live guest's RAM."""
@@ -88,26 +100,21 @@ class SharedRamFile:
         return read_register_of(self._fallback, address, size)
 
     def populated_ranges(self) -> Iterator[tuple[int, int]]:
-        """The parts of the guest's RAM that the file has data for (lseek(2), SEEK_DATA), ascending.
-
-        Reading the rest would make the file system allocate it.
-        """
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            for region in sorted(self._regions, key=lambda region: region.start):
-                end = region.backing_offset + region.end - region.start
-                position = region.backing_offset
-                while (position := _seek(descriptor, position, os.SEEK_DATA, end)) < end:
-                    hole = _seek(descriptor, position, os.SEEK_HOLE, end)
-                    first = region.start - region.backing_offset
-                    yield first + position, first + hole
-                    position = hole
-        finally:
-            os.close(descriptor)
+        """The parts of the guest's RAM that the file has data for (lseek(2), SEEK_DATA), ascending."""
+        descriptor = self._descriptor
+        for region in sorted(self._regions, key=lambda region: region.start):
+            end = region.backing_offset + region.end - region.start
+            position = region.backing_offset
+            while (position := _seek(descriptor, position, os.SEEK_DATA, end)) < end:
+                hole = _seek(descriptor, position, os.SEEK_HOLE, end)
+                first = region.start - region.backing_offset
+                yield first + position, first + hole
+                position = hole
 
     def close(self) -> None:
-        """Unmap the file."""
+        """Unmap and close the file."""
         self._map.close()
+        self._close()
 
 
 def _seek(descriptor: int, position: int, what: int, end: int) -> int:
