@@ -110,6 +110,9 @@ class GdbRemote:
 
     def _negotiate(self) -> dict[str, str]:
         reply = self.packet("qSupported:multiprocess-;swbreak+;hwbreak+;vContSupported+;xmlRegisters=aarch64")
+        # QEMU 7.2 stops a running machine for who connects, and says so unasked (gdbstub.c, gdb_vm_state_change()).
+        while reply[:1] in ("T", "S"):
+            reply = self._answer("qSupported").decode("latin-1")
         features = dict(_feature(part) for part in reply.split(";") if part)
         # QEMU has neither no-ack mode in 7.2 nor in 10.0; other stubs do.
         if features.get("QStartNoAckMode") == "+":
@@ -318,7 +321,9 @@ class GdbRemote:
 
     def detach(self) -> None:
         """Let the machine run on without a debugger, and end the connection."""
-        self.expect_ok("D")
+        # QEMU goes on naming processes when an earlier client asked for it (gdbstub.c, handle_detach()).
+        process = self.thread[1:].partition(".")[0] if self.thread.startswith("p") else ""
+        self.expect_ok(f"D;{process}" if process else "D")
         self._connection.close()
 
     def close(self) -> None:
