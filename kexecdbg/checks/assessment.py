@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from kexecdbg.arm64.descent import WalkLevel
 from kexecdbg.arm64.descriptors import DescriptorKind
 from kexecdbg.arm64.faults import Access, FaultKind
+from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.walk import Walk
@@ -149,11 +150,18 @@ def _needed(situation: Situation, statuses: Iterable[RuleStatus]) -> Iterator[Ne
     if _NEXT_ADDRESS in registers:
         yield _of_registers(_NEXT_ADDRESS, registers.pop(_NEXT_ADDRESS))
     for (address, size), rules in reads.items():
-        yield Needed(names.get((address, size), "a table, code or data"), tuple(rules), address, size)
+        yield Needed(names.get((address, size)) or _content(size, rules), tuple(rules), address, size)
     for purpose, group in registers.items():
         yield _of_registers(purpose, group)
     for circumstance, rules in circumstances.items():
         yield Needed(circumstance, tuple(rules))
+
+
+def _content(size: int, rules: Iterable[str]) -> str:
+    """What memory is that is not known to be part of a walk."""
+    if all(rule.startswith("K") for rule in rules):
+        return "kexec's argument, if a register points to it"
+    return "code" if size == INSTRUCTION_SIZE else "a table, code or data"
 
 
 def _within(read: tuple[int, int], known: Iterable[tuple[int, int]]) -> tuple[int, int]:

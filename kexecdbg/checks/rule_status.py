@@ -165,7 +165,8 @@ def _without_finding(rule: Rule, situation: Situation, missing: Missing, guessed
     if missing.code or (rule.id in _ABOUT_THE_WRITE and observe(situation).is_assumed):
         circumstance = CODE_OF_THE_SWITCH
     elif rule.id in _ABOUT_THE_MAP and situation.memory_map is None:
-        circumstance = MEMORY_MAP
+        # What it reads, it finds by registers that may point to something.
+        circumstance, read = MEMORY_MAP, None
     own = {"HCR": "HCR_EL2", "SCTLR": situation.regime.facts.sctlr}.get(_ABOUT_A_REGISTER.get(rule.id, ""))
     if own in guessed and not (own == "HCR_EL2" and situation.regime.facts.el != 2):
         registers = (*registers, own)

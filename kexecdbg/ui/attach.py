@@ -15,19 +15,24 @@ from kexecdbg.ui.style import style_for
 
 def add_attach_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that every command at a gdbstub has."""
+    add_target_arguments(parser, required=True)
+    parser.add_argument(
+        "--assume", action="append", default=[], metavar="REG=VALUE", help="take this value instead of the target's"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def add_target_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:
+    """Which gdbstub, and what becomes of the machine afterwards."""
     parser.add_argument(
         "--attach",
-        required=True,
+        required=required,
         metavar="TARGET",
         help="the gdbstub: HOST:PORT, or the path of a unix socket (QEMU: -s is localhost:1234)",
     )
     parser.add_argument(
         "--resume", action="store_true", help="let the machine run on afterwards; it is left stopped otherwise"
     )
-    parser.add_argument(
-        "--assume", action="append", default=[], metavar="REG=VALUE", help="take this value instead of the target's"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
 def run_attached(arguments: argparse.Namespace, command: Sequence[str]) -> Any:

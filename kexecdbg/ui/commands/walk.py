@@ -1,25 +1,70 @@
-"""``kexecdbg walk``: walk-ttbr0 and walk-ttbr1 from the shell."""
+"""``kexecdbg walk``: walk-ttbr0 and walk-ttbr1 from the shell, also on registers and memory from files."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
 
-from kexecdbg.ui.attach import add_attach_arguments, run_attached
+from kexecdbg.ui.attach import run_attached
+from kexecdbg.ui.sources import add_source_arguments, attached_options, given_machine, is_attached
+from kexecdbg.ui.style import hanging, style_for
 
-SUMMARY = "Translate addresses of the machine at a gdbstub, level by level, with the bit that decides each right."
+if TYPE_CHECKING:
+    from kexecdbg.ui.sources import GivenMachine
+
+SUMMARY = (
+    "Translate addresses of the machine at a gdbstub, or of registers and memory from files, level by level, with the "
+    "bit that decides each right."
+)
+
+_NOTE_COLUMN = 11
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Addresses, table and regime."""
-    parser.add_argument("addresses", nargs="+", metavar="ADDRESS", help="a number or a GDB expression ('$pc+4')")
+    parser.add_argument(
+        "addresses", nargs="+", metavar="ADDRESS", help="a number, '$pc+4', or at a gdbstub any GDB expression"
+    )
     parser.add_argument("--ttbr", choices=("0", "1"), default="0", help="which table: TTBR0 (default) or TTBR1")
     parser.add_argument("--regime", choices=("EL1&0", "EL2", "EL2&0", "EL3"), help="default: that of the current EL")
-    add_attach_arguments(parser)
+    add_source_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit status 0 when every address translates, else 1."""
-    regime = ["--regime", arguments.regime] if arguments.regime else []
-    document = run_attached(arguments, [f"walk-ttbr{arguments.ttbr}", *regime, *arguments.addresses])
-    walks = document if isinstance(document, list) else [document]
+    if is_attached(arguments):
+        regime = ["--regime", arguments.regime] if arguments.regime else []
+        command = [f"walk-ttbr{arguments.ttbr}", *attached_options(arguments), *regime, *arguments.addresses]
+        document = run_attached(arguments, command)
+        walks = document if isinstance(document, list) else [document]
+    else:
+        with given_machine(arguments) as machine:
+            walks = _walks(arguments, machine)
     return 0 if all(walk["result"]["pa"] is not None for walk in walks) else 1
+
+
+def _walks(arguments: argparse.Namespace, machine: GivenMachine) -> list[dict[str, Any]]:
+    """Walk and print; the JSON documents, which are those of the GDB commands."""
+    from kexecdbg.arm64.regimes import Regime
+    from kexecdbg.checks.given_switch import complete_state
+    from kexecdbg.checks.table_view import tables_as_if_on, walk_in_range
+    from kexecdbg.ui import json_form
+    from kexecdbg.ui.walk_text import walk_text
+
+    given = complete_state(machine.values, Regime(arguments.regime) if arguments.regime else None)
+    view = tables_as_if_on(given.state, machine.memory, given.regime)
+    walks = [
+        walk_in_range(view, machine.memory, machine.address(text), int(arguments.ttbr)) for text in arguments.addresses
+    ]
+    notes = (*machine.remarks, *given.remarks)
+    documents = [{**json_form.walk(walk), "as_if_on": view.as_if_on, "remarks": list(notes)} for walk in walks]
+    if arguments.json:
+        print(json.dumps(documents[0] if len(documents) == 1 else documents, indent=1))
+    else:
+        style = style_for(sys.stdout)
+        print("\n\n".join(walk_text(walk, style) for walk in walks))
+        for note in (*notes, *([view.remark] if view.as_if_on else [])):
+            print(style.dim(hanging("  note", note, _NOTE_COLUMN)))
+    return documents
