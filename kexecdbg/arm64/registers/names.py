@@ -41,17 +41,20 @@ _QEMU = {
     "SPSR_IRQ": "SPSR_irq",
     "SPSR_UND": "SPSR_und",
 }
-# IMPLEMENTATION DEFINED registers that QEMU models for some CPUs.
-_IMPLEMENTATION_DEFINED = (
-    "CBAR_EL1",
-    "CPUACTLR_EL1",
-    "CPUECTLR_EL1",
-    "CPUMERRSR_EL1",
-    "L2ACTLR_EL1",
-    "L2CTLR_EL1",
-    "L2ECTLR_EL1",
-    "L2MERRSR_EL1",
-)
+# IMPLEMENTATION DEFINED registers of Arm's cores that QEMU models (target/arm/cpu64.c and tcg/cpu64.c, 7.2 to 10.0).
+_IMPLEMENTATION_DEFINED = {
+    "_EL1": (
+        "ATCR", "CBAR", "CPUACTLR", "CPUACTLR2", "CPUACTLR3", "CPUACTLR4", "CPUACTLR5", "CPUACTLR6", "CPUACTLR7",
+        "CPUCFR", "CPUECTLR", "CPUECTLR2", "CPUMERRSR", "CPUPWRCTLR", "L2ACTLR", "L2CTLR", "L2ECTLR", "L2MERRSR",
+    ),
+    "_EL12": ("ATCR",),
+    "_EL2": ("ATCR", "AVTCR"),
+    "_EL3": (
+        "ATCR", "CPUACTLR", "CPUPCR", "CPUPFR", "CPUPMR", "CPUPMR2", "CPUPOR", "CPUPOR2", "CPUPPMCR", "CPUPPMCR2",
+        "CPUPPMCR3", "CPUPPMCR4", "CPUPPMCR5", "CPUPPMCR6", "CPUPSELR", "CPURNDBR", "CPURNDPEID", "DDATA0", "DDATA1",
+        "DDATA2", "IDATA0", "IDATA1", "IDATA2", "RAMINDEX",
+    ),
+}  # fmt: skip
 # The AArch64 view of an AArch32 ID register: QEMU leaves the suffix out.
 _AARCH32_ID = re.compile(r"ID_(?:PFR|DFR|AFR|MMFR|ISAR)\d")
 # Reserved ID registers: QEMU adds a suffix to those that had no name when it was written.
@@ -62,7 +65,7 @@ _BY_ENCODING = re.compile(r"S([0-3])_([0-7])_C(\d+)_C(\d+)_([0-7])")
 _CANONICAL: dict[str, str] = {
     **{name.upper(): name for encoding, name in NAMES.items() if encoding[0] >= 2},
     **{name.upper(): name for name in ENCODINGS if name.startswith("DBGDTR")},
-    **{name.upper(): name for name in _IMPLEMENTATION_DEFINED},
+    **{stem + level: stem + level for level, stems in _IMPLEMENTATION_DEFINED.items() for stem in stems},
     **_CORE,
     **_QEMU,
 }
