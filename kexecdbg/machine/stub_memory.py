@@ -27,6 +27,9 @@ class StubPackets(Protocol):
 class StubMemory:
     """Physical memory behind a gdbstub, checked against the machine's memory map before each access."""
 
+    most = _READ_CHUNK
+    """Bytes per memory packet."""
+
     def __init__(self, stub: StubPackets, memory_map: MemoryMap) -> None:
         self.memory_map = memory_map
         self._stub = stub
@@ -48,7 +51,7 @@ class StubMemory:
         data = bytearray()
         with self._mode():
             while len(data) < size:
-                length = min(_READ_CHUNK, size - len(data))
+                length = min(self.most, size - len(data))
                 data += self._read_packet(address + len(data), length)
         return bytes(data)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.errors import EnvironmentProblem
 from kexecdbg.machine.memory import SharedRamFile, WritablePhysicalMemory
+from kexecdbg.machine.replayed_memory import replayed_memory
 from kexecdbg.machine.stub_memory import StubMemory, StubPackets
 from kexecdbg.qemu.memory_tree import parse_flat_memory_tree
 
@@ -34,7 +35,8 @@ def guest_memory(stub: QemuStub, registers: RegisterValues) -> WritablePhysicalM
     Raises:
         TargetError: the monitor is not QEMU's.
     """
-    return _shared_ram_file(stub, StubMemory(stub, parse_flat_memory_tree(stub.monitor("info mtree -f"))), registers)
+    memory_map = parse_flat_memory_tree(stub.monitor("info mtree -f"))
+    return replayed_memory(stub, memory_map) or _shared_ram_file(stub, StubMemory(stub, memory_map), registers)
 
 
 def _shared_ram_file(stub: QemuStub, fallback: StubMemory, registers: RegisterValues) -> WritablePhysicalMemory:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.errors import MemoryUnreadableError, TraceError
@@ -239,6 +240,33 @@ class Trace:
             self._first_writes[page] = next(steps, self.steps)
         return self._first_writes[page]
 
+    def populated_in(self, page: int) -> int:
+        """The first state in which the page at physical address ``page`` had been written to, as far as it is recorded.
+
+        It is that after the last state when nothing ever wrote there: the page was only read.
+        """
+        return self._populated.get(page, self.steps + 1)
+
+    @cached_property
+    def _populated(self) -> dict[int, int]:
+        populated = self.header.populated
+        starts = [start for start, _ in populated]
+        states: dict[int, int] = {}
+        for page in self.pages():
+            place = bisect_right(starts, page) - 1
+            if not populated or (place >= 0 and page < populated[place][1]):
+                states[page] = 0
+        for block in self.blocks():
+            pages, places = np.unique(block.write_pas & np.uint64(-PAGE_SIZE & (1 << 64) - 1), return_index=True)
+            steps: npt.NDArray[np.int64] = np.searchsorted(block.write_starts, np.array(places), side="right")
+            for page, step in zip(pages.tolist(), steps.tolist(), strict=True):
+                states.setdefault(page, block.first + step)
+        for page in self.pages():
+            later = self._index.first_change(page)
+            if later is not None:
+                states[page] = min(states.get(page, later), later)
+        return states
+
     def pages(self) -> list[int]:
         """Physical addresses of all pages of which anything was recorded, ascending."""
         return self._pages
@@ -352,10 +380,10 @@ class WholeRecordedMemory(RecordedMemory):
     """Physical memory of a trace that has all RAM that was ever written, so that it can be searched whole."""
 
     def populated_ranges(self) -> Iterator[tuple[int, int]]:
-        """Start and end (exclusive) of what was written up to this state, ascending."""
+        """Start and end (exclusive) of what had been written up to this state, ascending."""
         start = end = -1
         for page in self._trace.pages():
-            if self._trace.version_step(page, self._number) is None:
+            if self._trace.populated_in(page) > self._number:
                 continue
             if page != end:
                 if start >= 0:
@@ -416,6 +444,11 @@ class _Index:
         if not self.places or first >= last:
             return range(0)
         return range(self.place_of(max(first, 0)), self.place_of(last - 1) + 1)
+
+    def first_change(self, page: int) -> int | None:
+        """State of the second version of ``page``: something wrote to it before; ``None`` when it has one only."""
+        rows = self.versions.get(page, [])
+        return rows[1][0] if len(rows) > 1 else None
 
     def version_step(self, page: int, number: int) -> int | None:
         """State of the last version of ``page`` up to state ``number``."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import mask
 from kexecdbg.arm64.evaluation import TranslatedMemory
 from kexecdbg.arm64.faults import Access
 from kexecdbg.errors import MemoryUnreadableError, TraceError
+from kexecdbg.machine.memory import PopulatedMemory
 from kexecdbg.machine.memory_map import RegionKind
 from kexecdbg.machine.state import CpuState
 from kexecdbg.trace.reader import Trace
@@ -97,6 +99,10 @@ class Cursor:
                 raise MemoryUnreadableError(address, size, f"virtual {va:#x} does not translate (state {self.number})")
             data += self._memory.read(pa, length)
         return bytes(data)
+
+    def populated_ranges(self) -> Sequence[tuple[int, int]] | None:
+        """Start and end (exclusive) of all memory that was ever written, ascending; ``None`` if not all is recorded."""
+        return list(self._memory.populated_ranges()) if isinstance(self._memory, PopulatedMemory) else None
 
     def physical(self, va: int) -> int | None:
         """Where a load from ``va`` goes; ``None`` where it faults or cannot be told."""

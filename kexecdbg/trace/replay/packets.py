@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 
 from kexecdbg.errors import KexecdbgError, MemoryUnreadableError
 from kexecdbg.machine.gdb_remote.description import DescribedRegister, TargetDescription
+from kexecdbg.machine.replayed_memory import POPULATED
+from kexecdbg.machine.replayed_memory import answer as populated_answer
 from kexecdbg.trace.replay.cursor import Cursor, Stop, StopReason
 from kexecdbg.trace.replay.monitor import monitor
 from kexecdbg.trace.replay.watchpoints import WatchKind, Watchpoint
@@ -25,6 +27,7 @@ _WATCHES = {"2": WatchKind.WRITE, "3": WatchKind.READ, "4": WatchKind.ACCESS}
 _TRANSFER = re.compile(r"qXfer:features:read:([^:]*):([0-9a-fA-F]{1,8}),([0-9a-fA-F]{1,8})\Z")
 _RANGE = re.compile(r"([0-9a-fA-F]{1,16}),([0-9a-fA-F]{1,16})\Z")
 _INSERT = re.compile(r"[Zz]([0-9]),([0-9a-fA-F]{1,16}),([0-9a-fA-F]{1,8})(;.*)?\Z")
+_POPULATED = re.compile(re.escape(POPULATED) + r"([0-9a-f]{1,8})\Z")
 _REGISTER = re.compile(r"[0-9a-fA-F]{1,8}\Z")
 _HEXADECIMAL = re.compile(r"([0-9a-fA-F]{2})*\Z")
 
@@ -137,6 +140,11 @@ class PacketAnswers:
         self._physical = text.endswith(":1")
         return b"OK"
 
+    def _populated(self, text: str) -> bytes:
+        ranges = self.cursor.populated_ranges()
+        (number,) = _matched(_POPULATED, text)
+        return b"" if ranges is None else populated_answer(ranges, int(number, 16)).encode()
+
     def _refuse_write(self, text: str) -> bytes:
         return _READ_ONLY
 
@@ -247,6 +255,7 @@ _BEGINNINGS: Mapping[str, _Handler] = {
     "qXfer:features:read:": PacketAnswers._transfer,
     "qRcmd,": PacketAnswers._monitor,
     "Qqemu.PhyMemMode:": PacketAnswers._set_physical,
+    POPULATED: PacketAnswers._populated,
     "vCont;": PacketAnswers._resume,
     "vKill;": PacketAnswers._detach,
     "D": PacketAnswers._detach,
