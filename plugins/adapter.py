@@ -24,7 +24,7 @@ from kexecdbg.machine.state import CpuState
 from kexecdbg.machine.stub_memory import StubMemory
 from kexecdbg.qemu.guest_memory import guest_memory
 
-from . import cpus
+from . import cpus, monitor_hook
 
 _STEP_ATTEMPTS = 3
 """A step on a busy host was seen to end where it began, before the instruction (QEMU 7.2, -cpu max)."""
@@ -100,7 +100,8 @@ def monitor(command: str) -> str:
         TargetError: the target has no monitor.
     """
     try:
-        return gdb.execute(f"monitor {command}", to_string=True)
+        with monitor_hook.off():
+            return gdb.execute(f"monitor {command}", to_string=True)
     except gdb.error as error:
         raise TargetError(f"'monitor {command}' failed: {error}; is the target QEMU?") from error
 
@@ -297,6 +298,31 @@ def _interrupted_after(seconds: float | None) -> Iterator[None]:
     finally:
         if timer:
             timer.cancel()
+
+
+@contextlib.contextmanager
+def given_away() -> Iterator[tuple[str, int]]:
+    """Leave the gdbstub to somebody else for a while: its address, and the number of the selected CPU.
+
+    The machine stays stopped where it is (QEMU 7.2 and 10.0, gdbstub.c, gdb_chr_event()). Afterwards GDB is connected
+    again, with the same CPU selected, unless the machine has ended meanwhile.
+
+    Raises:
+        TargetError: there is no target that can be given away.
+    """
+    debugger()
+    connection, cpu = gdb.selected_inferior().connection, cpus.selected_cpu()
+    if not isinstance(connection, gdb.RemoteTargetConnection) or not connection.details or cpu is None:
+        raise TargetError("not connected to a gdbstub; use target remote HOST:PORT or target remote PATH")
+    address, how = connection.details, connection.type
+    with _inside_command():
+        gdb.execute("disconnect", to_string=True)
+        try:
+            yield address, cpu.number
+        finally:
+            with contextlib.suppress(gdb.error):  # the machine is gone; the next command says so
+                gdb.execute(f"target {how} {address}", to_string=True)
+                cpus.select(cpu.number)
 
 
 _debuggers: dict[int, GdbDebugger] = {}

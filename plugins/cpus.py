@@ -77,6 +77,13 @@ def on_cpu(number: int | None) -> Iterator[None]:
                 frame.select()
 
 
+def select(number: int) -> None:
+    """Make commands work on CPU ``number`` from now on, if there is one."""
+    for thread in gdb.selected_inferior().threads():
+        if _cpu_of(thread).number == number:
+            thread.switch()
+
+
 def is_halted(number: int) -> bool | None:
     """Whether QEMU's CPU ``number`` executes nothing: it waits in WFI, or is powered off.
 

@@ -24,24 +24,22 @@ _PAUSE = 0.001
 _READ = 1 << 20
 _ONE_INSTRUCTION = ("one-insn-per-tb", "singlestep")
 """The monitor's command for blocks of one instruction: from QEMU 8.1 on, and before."""
-_UNKNOWN = "unknown command"
+Monitor = Callable[[str], str]
 
 
 class CpuLogWindow:
-    """QEMU's log of one machine, from :meth:`open` to :meth:`close`.
+    """QEMU's log of one machine, from :meth:`open` to :meth:`close`; both are given its monitor.
 
-    Args:
-        monitor: sends a line to QEMU's monitor and gives its answer. It is used by :meth:`open` and :meth:`close` only.
+    A monitor is a function that sends a line and gives the answer. It need not be over the same connection both times.
     """
 
-    def __init__(self, monitor: Callable[[str], str]) -> None:
-        self._monitor = monitor
+    def __init__(self) -> None:
         self._private: PrivateDirectory | None = None
         self._pipe = -1
         self._closing = threading.Event()
         self._was_single = False
 
-    def open(self) -> None:
+    def open(self, monitor: Monitor) -> None:
         """Start logging; the machine is stopped.
 
         Raises:
@@ -53,22 +51,22 @@ class CpuLogWindow:
         self._pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with contextlib.suppress(OSError):  # the size is a matter of speed
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        self._was_single = "single step" in self._monitor("info status")
-        self._say(f"logfile {path}")
-        self._one_instruction_blocks("on")
+        self._was_single = "single step" in monitor("info status")
+        self._say(monitor, f"logfile {path}")
+        self._one_instruction_blocks(monitor, "on")
         # Without nochain, blocks that jump to each other straight are not logged.
-        self._say("log cpu,int,nochain")
+        self._say(monitor, "log cpu,int,nochain")
 
-    def _say(self, line: str) -> None:
-        answer = self._monitor(line).strip()
+    def _say(self, monitor: Monitor, line: str) -> None:
+        answer = monitor(line).strip()
         if answer:
             self._release()
             raise TargetError(f"'monitor {line}' answered {answer!r}; is QEMU on this host, and may it write there?")
 
-    def _one_instruction_blocks(self, setting: str) -> None:
+    def _one_instruction_blocks(self, monitor: Monitor, setting: str) -> None:
         answers = []
         for command in _ONE_INSTRUCTION:
-            answer = self._monitor(f"{command} {setting}").strip()
+            answer = monitor(f"{command} {setting}").strip()
             if not answer:
                 return
             answers.append(answer)
@@ -92,13 +90,13 @@ class CpuLogWindow:
         (waiting,) = struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, struct.pack("i", 0)))
         return int(waiting)
 
-    def close(self) -> None:
+    def close(self, monitor: Monitor) -> None:
         """Stop logging; the machine is stopped, so all that it logged is in the pipe. Reading goes on to its end."""
-        self._monitor("log none")
-        self._monitor("logfile /dev/stderr")
+        monitor("log none")
+        monitor("logfile /dev/stderr")
         if not self._was_single:
             with contextlib.suppress(TargetError):
-                self._one_instruction_blocks("off")
+                self._one_instruction_blocks(monitor, "off")
         self._closing.set()
 
     def abandon(self) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.qemu.cpu_log import CpuLogParser, LoggedStates
-from kexecdbg.qemu.cpu_log_window import CpuLogWindow
-from kexecdbg.qemu.guest_memory import QemuStub
+from kexecdbg.qemu.cpu_log_window import CpuLogWindow, Monitor
 from kexecdbg.trace.recording.log.reconstruction import LogReconstruction
 from kexecdbg.trace.recording.log.snapshot import RamSnapshot
 from kexecdbg.trace.recording.result import EndReason, Limits
@@ -24,8 +23,7 @@ class LogRecorder:
     """Writes what QEMU logs to ``writer``, from :meth:`start` to :meth:`finish`; somebody else runs the machine.
 
     Args:
-        stub: the machine, stopped; its monitor is used when the recording starts and ends.
-        memory: the machine's physical memory.
+        memory: the machine's physical memory; it is read now only.
         writer: a trace that starts with the CPU's present state.
         limits: of these, ``steps`` and ``repeats`` are looked at: :attr:`reason` says when one is reached.
         fold: record loops that go round many times as one step.
@@ -34,7 +32,6 @@ class LogRecorder:
 
     def __init__(
         self,
-        stub: QemuStub,
         memory: PhysicalMemory,
         writer: TraceWriter,
         limits: Limits,
@@ -42,23 +39,22 @@ class LogRecorder:
         whole_memory: bool = False,
     ) -> None:
         self.reason: EndReason | None = None
-        self._memory = memory
         self._writer = writer
         self._limits = limits
         self._reconstruction = LogReconstruction(writer, RamSnapshot(memory, writer.pc), limits.repeats, fold)
         if whole_memory:
             self._reconstruction.memory.see_everything()
-        self._window = CpuLogWindow(stub.monitor)
+        self._window = CpuLogWindow()
         self._thread = threading.Thread(target=self._consume, name="log", daemon=True)
         self._failure: BaseException | None = None
 
-    def start(self) -> None:
-        """Switch the log on; the machine is stopped and may run from now on.
+    def start(self, monitor: Monitor) -> None:
+        """Switch the log on with QEMU's ``monitor``; the machine is stopped and may run from now on.
 
         Raises:
             TargetError: QEMU does not log.
         """
-        self._window.open()
+        self._window.open(monitor)
         self._thread.start()
 
     def _consume(self) -> None:
@@ -88,17 +84,21 @@ class LogRecorder:
         elif self._reconstruction.idle >= _AT_REST:
             self.reason = EndReason.RESTS
 
-    def finish(self, core: Sequence[int], system: Mapping[str, int]) -> tuple[str, ...]:
-        """Switch the log off; the machine is stopped, with these registers. What is missing, as sentences.
+    def finish(
+        self, monitor: Monitor, memory: PhysicalMemory, core: Sequence[int], system: Mapping[str, int]
+    ) -> tuple[str, ...]:
+        """Switch the log off; the machine is stopped, with this memory and these registers.
+
+        Returns: what is missing, as sentences.
 
         Raises:
             KexecdbgError: the log could not be understood; what came before is in the trace.
         """
-        self._window.close()
+        self._window.close(monitor)
         self._end_reading()
         if self.reason is EndReason.STEPS:
             return ()
-        return self._reconstruction.finish(core, system, self._memory)
+        return self._reconstruction.finish(core, system, memory)
 
     def abandon(self) -> None:
         """End without the machine, which is gone: the last instruction's outcome is not known."""

@@ -73,10 +73,3 @@ class SeenMemory:
         for page in self._seen:
             self._writer.see(page, self._memory.read(page, PAGE_SIZE))
         self.tracked_since = self._writer.steps
-
-
-def populated_size(memory: PhysicalMemory) -> int | None:
-    """Bytes of RAM that were ever written; ``None`` when the memory cannot tell."""
-    if not isinstance(memory, PopulatedMemory):
-        return None
-    return sum(end - start for start, end in memory.populated_ranges())

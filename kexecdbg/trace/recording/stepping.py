@@ -6,6 +6,7 @@ the record of one step made while the machine executes the next.
 
 from __future__ import annotations
 
+import threading
 import time
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
@@ -32,6 +33,7 @@ class SteppingRecorder:
         writer: a trace that starts with the CPU's present state.
         fold: run simple loops to their end, and record each as one step.
         whole_memory: record all RAM that was ever written, at once.
+        stop: when set, by a signal handler or another thread, the recording ends after the present step.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class SteppingRecorder:
         writer: TraceWriter,
         fold: bool = True,
         whole_memory: bool = False,
+        stop: threading.Event | None = None,
     ) -> None:
         check_core_names(cpu.core_names)
         self._cpu = cpu
@@ -54,11 +57,7 @@ class SteppingRecorder:
         self._last_exception: tuple[int, ExceptionTaken] | None = None
         self._repeats = 0
         self._remarks: list[str] = []
-        self._stop_asked = False
-
-    def stop(self) -> None:
-        """Ask the recording to end after the present step; for signal handlers and other threads."""
-        self._stop_asked = True
+        self._stop = stop or threading.Event()
 
     def record(self, limits: Limits) -> RecordingResult:
         """Record until one of ``limits`` is reached, the machine ends or the CPU gets stuck.
@@ -93,7 +92,7 @@ class SteppingRecorder:
             return EndReason.SPINS
         if deadline is not None and time.monotonic() >= deadline:
             return EndReason.SECONDS
-        return EndReason.STOPPED if self._stop_asked else None
+        return EndReason.STOPPED if self._stop.is_set() else None
 
     def _advance(self, deadline: float | None) -> EndReason | None:
         """One step, or one folded loop; the reason when the recording has to end."""

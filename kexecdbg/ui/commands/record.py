@@ -14,17 +14,18 @@ from types import FrameType
 from kexecdbg.errors import UsageError
 from kexecdbg.machine.gdb_remote import GdbRemote
 from kexecdbg.trace.recording.describe import command_line_of
-from kexecdbg.trace.recording.record import Engine, Recording, RecordingOptions
+from kexecdbg.trace.recording.options import Engine, RecordingOptions
+from kexecdbg.trace.recording.record import Recording
 from kexecdbg.trace.recording.result import Limits, RecordingResult
 from kexecdbg.trace.recording.symbols import address_of_symbol
-from kexecdbg.ui.style import Style, hanging, style_for
+from kexecdbg.ui.record_text import result_json, result_text
+from kexecdbg.ui.style import style_for
 
 SUMMARY = (
     "Record what a CPU executes into one file: registers at every step, exceptions, memory written, and the memory "
     "that the checks read. The machine has to be stopped, at a gdbstub that GDB is not connected to."
 )
-
-_COLUMN = 10
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         result = _record_scenario(arguments)
     if arguments.json:
-        print(json.dumps(_document(arguments.file, result), indent=1))
+        print(json.dumps(result_json(arguments.file, result), indent=1))
     else:
-        print(_text(arguments.file, result, style_for(sys.stdout)))
+        print(result_text(arguments.file, result, style_for(sys.stdout)))
     return 0
 
 
@@ -129,34 +130,14 @@ def _address(text: str, symbols: Path | None) -> int:
 
 @contextlib.contextmanager
 def _ended_by_interrupt(recording: Recording) -> Iterator[None]:
-    """Make Ctrl-C end the recording, so that what was recorded is kept."""
+    """Make Ctrl-C, a lost terminal and SIGTERM end the recording: what was recorded is kept, QEMU's log goes off."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         recording.stop()
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in _ENDS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _document(file: Path, result: RecordingResult) -> dict[str, object]:
-    return {
-        "file": str(file),
-        "bytes": file.stat().st_size,
-        "steps": result.steps,
-        "ended": result.reason.name.lower(),
-        "remarks": list(result.remarks),
-    }
-
-
-def _text(file: Path, result: RecordingResult, style: Style) -> str:
-    size = file.stat().st_size / 1e6
-    lines = [
-        f"{style.bold(str(file))}: {result.steps:,} steps, {size:.1f} MB; the recording ended: {result.reason.value}",
-        *(hanging("missing", remark, _COLUMN, style) for remark in result.remarks),
-        f"{'next':<{_COLUMN}}kexecdbg trace {file}",
-        f"{'':<{_COLUMN}}kexecdbg replay {file}",
-    ]
-    return "\n".join(lines)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,198 @@
+"""A recorded run says what the machine said, with both engines; recording leaves nothing behind, however it ends."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kexecdbg.errors import TargetError, TraceError
+from kexecdbg.lab.boot import boot
+from kexecdbg.lab.scenarios import find_scenarios
+from kexecdbg.session.gdb import GdbSession
+from kexecdbg.trace.reader import Trace
+from tests.live.machines import SECONDS, Bench, bench
+from tests.live.replays import replay
+
+FREEZE, REPAIRED = "A", "B"
+SCRIPT = (
+    "kexec-regs",
+    "kexec-step --before",
+    "x/4i $pc",
+    "info registers x0 x8 x14 x19 x29 x30 sp pc cpsr",
+    "kexec-regs",
+    "kexec-check",
+    "walk-ttbr0",
+    "walk-ttbr0 $pc",
+    "walk-ttbr0 $pc+4",
+    "kexec-step --follow",
+    "x/4i $pc",
+    "output/x $ESR_EL2",
+    "kexec-regs",
+    "kexec-why",
+    "walk-ttbr0 $pc",
+    "walk-ttbr0 0x1b3069000",
+)
+"""To the switch, what is there, over it into the second exception, and why."""
+
+Said = list[tuple[str, Any]]
+
+
+def say_all(gdb: GdbSession) -> Said:
+    return [(line, say(gdb, line)) for line in SCRIPT]
+
+
+def say(gdb: GdbSession, line: str) -> Any:
+    """What GDB says to ``line``: of our commands the document and the text; of GDB's own, errors too."""
+    if line.startswith(("kexec-", "walk-")):
+        return gdb.run(line, SECONDS)
+    try:
+        return gdb.command(line)
+    except TargetError as error:
+        return str(error)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recorded")
+
+
+@pytest.fixture(scope="module")
+def live(files: Path) -> Said:
+    """What the machine said, while it was recorded from its log."""
+    with bench(FREEZE) as machine:
+        machine.gdb.command("symbol-file")  # a trace has none
+        assert machine.run(f"kexec-record start {files / 'log.kxt'}")["recording"] is True
+        said = say_all(machine.gdb)
+        assert machine.run("kexec-record status")["file"] == str(files / "log.kxt")
+        assert machine.run("kexec-record stop")["steps"] > 1000
+        assert is_quiet(machine)
+        # The machine goes on where it is, and can be recorded again.
+        assert machine.run(f"kexec-record start {files / 'two.kxt'} --engine stepping --steps 2")["steps"] == 2
+    return said
+
+
+@pytest.fixture(scope="module")
+def stepped(files: Path) -> None:
+    with bench(FREEZE) as machine:
+        assert machine.run(f"kexec-record start {files / 'stepping.kxt'} --engine stepping")["ended"] == "spins"
+
+
+@pytest.mark.parametrize("engine", ["log", "stepping"])
+@pytest.mark.usefixtures("stepped")
+def test_the_same_script_says_the_same(live: Said, files: Path, engine: str) -> None:
+    with replay(files / f"{engine}.kxt") as gdb:
+        gdb.command("set pagination off")
+        for replayed, original in zip(say_all(gdb), live, strict=True):
+            assert replayed == original
+
+
+@pytest.mark.usefixtures("live")
+def test_the_engines_recorded_the_same_run(files: Path, stepped: None) -> None:
+    with Trace.open(files / "log.kxt") as log, Trace.open(files / "stepping.kxt") as stepping:
+        assert (log.warnings, stepping.warnings) == ((), ())
+        assert next(log.exceptions()) == next(stepping.exceptions())
+
+
+def is_quiet(machine: Bench) -> bool:
+    """Whether QEMU's settings are those of a machine that nobody records."""
+    return "single step" not in machine.machine.qemu.monitor("info status")
+
+
+@pytest.fixture
+def machine() -> Iterator[Bench]:
+    """A machine with a GDB of its own, which ends in the test."""
+    with booted(FREEZE) as machine:
+        yield machine
+
+
+@contextmanager
+def booted(scenario: str) -> Iterator[Bench]:
+    with boot(find_scenarios([scenario])[0].guest.build()) as machine, GdbSession() as gdb:
+        gdb.connect(str(machine.qemu.gdb_socket))
+        yield Bench(machine, gdb)
+
+
+def end_of_recorder(gdb: subprocess.Popen[bytes]) -> int:
+    """A descriptor that becomes readable when the process that records for ``gdb`` has ended."""
+    (child,) = Path(f"/proc/{gdb.pid}/task/{gdb.pid}/children").read_text().split()
+    return os.pidfd_open(int(child))
+
+
+@pytest.mark.parametrize("end", ["kill", "quit"])
+def test_a_recording_is_whole_when_gdb_ends(machine: Bench, tmp_path: Path, end: str) -> None:
+    path = tmp_path / "ended.kxt"
+    machine.run(f"kexec-record start {path}")
+    gdb = machine.gdb._controller.gdb_process
+    assert gdb is not None
+    recorder = end_of_recorder(gdb)
+    machine.run("kexec-step")
+    if end == "kill":
+        machine.gdb.resume()
+        gdb.kill()
+    else:
+        machine.gdb.close()
+    assert select.select([recorder], [], [], SECONDS)[0]
+    os.close(recorder)
+    with Trace.open(path) as trace:
+        assert trace.warnings == ()
+        assert trace.steps > 1000
+    if end == "kill":
+        # It ran when GDB was killed, and does again.
+        assert machine.machine.qemu.monitor("info status").strip() == "VM status: running"
+        assert is_quiet(machine)
+
+
+def test_ctrl_c_ends_a_recording_by_stepping(tmp_path: Path) -> None:
+    path = tmp_path / "stopped.kxt"
+    with booted(REPAIRED) as machine:
+        line = f"kexec-record start {path} --engine stepping --no-fold"
+        with ThreadPoolExecutor(1) as executor:
+            running = executor.submit(machine.run, line)
+            wait_for_steps(path)
+            machine.gdb.interrupt()
+            document = running.result(SECONDS)
+        assert document["ended"] == "stopped"
+        # GDB is connected, and sees the machine where the recording ended.
+        with Trace.open(path) as trace:
+            assert trace.warnings == ()
+            assert trace.state(trace.steps).get("PC") == int(machine.gdb.command("output/x $pc"), 16)
+
+
+def wait_for_steps(path: Path) -> None:
+    """Wait until the recording has come so far that something has been written."""
+    deadline = time.monotonic() + SECONDS
+    while not path.exists() or not has_steps(path):
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+def has_steps(path: Path) -> bool:
+    try:
+        with Trace.open(path) as trace:
+            return trace.steps > 0
+    except TraceError:
+        return False  # its header is being written
+
+
+def test_what_cannot_be_recorded_is_refused(machine: Bench, tmp_path: Path) -> None:
+    assert "nothing is being recorded" in machine.refused("kexec-record stop")
+    assert "give the file" in machine.refused("kexec-record start")
+    assert "--engine stepping" in machine.refused(f"kexec-record start {tmp_path / 'a.kxt'} --steps 3")
+    (tmp_path / "there.kxt").touch()
+    assert "exists already" in machine.refused(f"kexec-record start {tmp_path / 'there.kxt'}")
+    machine.run(f"kexec-record start {tmp_path / 'b.kxt'}")
+    assert "b.kxt is being recorded" in machine.refused(f"kexec-record start {tmp_path / 'c.kxt'}")
+    # GDB may leave the machine; the recording is ended all the same, and the machine runs on.
+    machine.gdb.command("detach")
+    assert machine.run("kexec-record stop")["steps"] > 0
+    assert machine.machine.qemu.monitor("info status").strip() == "VM status: running"
+    assert is_quiet(machine)
