@@ -158,6 +158,7 @@ class Mainline:
             "start": NEW_KERNEL,
             "control_code_page": 0xFFFF_FC00_0123_4000,
             "nr_segments": 1,
+            "control_pages": linear(self.kimage_at) + KIMAGE_5_16.offsets["control_pages"],
             "arch.kern_reloc": CODE,
             "arch.el2_vectors": EL2_VECTORS,
             "arch.ttbr0": ttbr0,
