@@ -31,7 +31,7 @@ from tests.live.machines import SECONDS
 RAM = 0x4000_0000
 PROGRAM, CASES, SCRATCH = 0x4100_0000, 0x4200_0000, 0x4300_0000
 SCRATCH_SIZE, SCRATCH_MIDDLE = 0x4_0000, 0x2_0000
-COUNT = 2000
+COUNT = 800
 REGISTERS = 16
 """Registers that an instruction works on. Of the others X17 points into the scratch memory, X18 is a small index, X19
 becomes SP, and X30 points to the case's values, which the program loads before and stores after the instruction."""
