@@ -12,6 +12,7 @@ import pytest
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.registers import decode
+from kexecdbg.arm64.syndromes import decode_syndrome
 from kexecdbg.arm64.walk import walk
 from kexecdbg.machine.memory import BytesMemory
 
@@ -65,6 +66,26 @@ def test_fetch_faults(va: int, upper_bits: int, leaf: int, level: int, status_co
     assert (fault.level, fault.fsc) == (level, status_code)
     assert result.fault_for(Access.READ) is None
     assert result.pa == (leaf & 0xFFFF_FFFF_F000) + va % (1 << (39 - 9 * level))
+
+
+@pytest.mark.parametrize(
+    ("esr", "summary"),
+    [
+        # HEAPLab/ASPIS issue 13; arm-software/arm-systemready issue 252; raspberrypi/linux issue 6792 (16K granule).
+        (0x9600_0040, "Data Abort, same EL: Address size fault, level 0, on a write"),
+        (0x9600_0007, "Data Abort, same EL: Translation fault, level 3, on a read"),
+        (0x9600_0005, "Data Abort, same EL: Translation fault, level 1, on a read"),
+        # CTSRD-CHERI/cheribsd issue 2390: an exclusive load of memory that does not support it.
+        (
+            0x9600_0035,
+            "Data Abort, same EL: IMPLEMENTATION DEFINED fault (Unsupported Exclusive or Atomic access), on a read",
+        ),
+        # Solo5/solo5 PR 301.
+        (0x9600_0047, "Data Abort, same EL: Translation fault, level 3, on a write"),
+    ],
+)
+def test_syndromes(esr: int, summary: str) -> None:
+    assert decode_syndrome(esr).summary == summary
 
 
 def test_zephyr_walk() -> None:
