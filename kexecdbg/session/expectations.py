@@ -124,9 +124,7 @@ class Expectations(Commands):
         try:
             return console.wait_for(pattern, self._seconds(timeout))
         except TargetError as error:
-            raise ExpectationFailed(
-                f"expected {pattern!r} on the console; {error}\n{_last_lines(console.text)}"
-            ) from None
+            _fail(f"expected {pattern!r} on the console; {error}", _last_lines(console.text))
         finally:
             if not stop.ended:
                 self.interrupt()

@@ -19,6 +19,7 @@ CHECK_SECONDS = 300.0
 """How long a check may take unless told otherwise."""
 _END_SECONDS = 30.0
 _READ = 65536
+_STANDARD_ERROR = 2
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class _ScriptProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", script_process.__name__],
                 stdin=subprocess.PIPE,
-                stdout=sys.stderr.fileno(),
+                stdout=_STANDARD_ERROR,
                 pass_fds=[theirs],
                 start_new_session=True,
             )

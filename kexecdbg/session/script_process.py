@@ -166,8 +166,9 @@ def _details(error: BaseException, script: Path) -> tuple[str, ...]:
     """The rest of what it says, the lines of the script that led there, and the notes on it."""
     if isinstance(error, SyntaxError):
         return (f"{error.filename}:{error.lineno}: {(error.text or '').strip()}",)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(script)]
-    places = [f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
+    file = str(script.resolve())
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if os.path.realpath(frame.filename) == file]
+    places = [f"{script}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
     return (*str(error).splitlines()[1:], *places, *getattr(error, "__notes__", ()))
 
 

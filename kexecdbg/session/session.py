@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypedDict, Unpack
 
-from kexecdbg.errors import TargetError, UsageError
+from kexecdbg.errors import EnvironmentProblem, TargetError, UsageError
 from kexecdbg.session import target as targets
 from kexecdbg.session.expectations import Expectations
 from kexecdbg.session.failures import Skip
@@ -126,7 +126,7 @@ class Session(Expectations):
             stack.callback(self._forget)
             machine = stack.enter_context(self.target.open())
             gdb = stack.enter_context(GdbSession(transcript=self._transcript))
-            gdb.connect(machine.address, self.timeout)
+            self._connect(machine, gdb)
             if machine.qemu is None:
                 stack.callback(self._leave, machine.resume)
             self._opened = machine, gdb
@@ -135,6 +135,15 @@ class Session(Expectations):
             if machine.start is not None:
                 self.run_to(machine.start)
             self._resources = stack.pop_all()
+
+    def _connect(self, machine: OpenTarget, gdb: GdbSession) -> None:
+        try:
+            gdb.connect(machine.address, self.timeout)
+        except TargetError as error:
+            # A QEMU that does not like its command line has ended by now, and has said why.
+            if machine.qemu is None or not machine.qemu.log():
+                raise
+            raise EnvironmentProblem(f"QEMU did not start: {machine.qemu.log()}") from error
 
     def _leave(self, resume: bool) -> None:
         """Leave a machine that is not ours, which may have ended."""

@@ -1,0 +1,162 @@
+"""Scripts in processes of their own: every way to end a check, and none that takes the runner with it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kexecdbg.session.check_results import CheckOutcome, CheckResult, Plan, ScriptResult, pack, unpack
+from kexecdbg.session.runner import RunOptions, run_scripts
+
+WAYS = """\
+import os, signal, sys, time
+from kexecdbg.errors import EnvironmentProblem, TargetError
+from kexecdbg.session import ExpectationFailed, Skip, TimedOut
+
+def check_pass():
+    print("seen")
+    print("twice")
+
+def check_expectation():
+    raise ExpectationFailed("expected 1; it is 2\\n  1 of 2\\n  2 of 2")
+
+def check_other():
+    inner()
+
+def inner():
+    return {}["missing"]
+
+def check_assert():
+    assert 1 == 2
+
+def check_skip():
+    raise Skip("there is no such thing here")
+
+def check_time_out():
+    raise TimedOut("continue: not finished within 1 s; interrupted")
+
+def check_environment():
+    raise EnvironmentProblem("qemu: not found")
+
+def check_target():
+    raise TargetError("GDB has ended")
+
+def check_exit():
+    sys.exit("enough")
+"""
+
+
+def run(scripts: list[Path], options: RunOptions | None = None) -> list[ScriptResult]:
+    results, checks = [], []
+    for script, message in run_scripts([str(path) for path in scripts], options or RunOptions(timeout=60)):
+        if isinstance(message, CheckResult):
+            checks.append(message)
+        elif message is None:
+            results.append(ScriptResult(script, tuple(checks)))
+            checks = []
+    return results
+
+
+def script(folder: Path, text: str, name: str = "script.py") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_every_way_to_end(tmp_path: Path) -> None:
+    path = script(tmp_path, WAYS)
+    (result,) = run([path])
+    assert [(check.name.removeprefix("check_"), check.outcome.name, check.reason) for check in result.checks] == [
+        ("pass", "PASSED", ""),
+        ("expectation", "FAILED", "expected 1; it is 2"),
+        ("other", "FAILED", "KeyError: 'missing'"),
+        ("assert", "FAILED", "AssertionError"),
+        ("skip", "SKIPPED", "there is no such thing here"),
+        ("time_out", "TIMED_OUT", "continue: not finished within 1 s; interrupted"),
+        ("environment", "ERROR", "qemu: not found"),
+        ("target", "FAILED", "GDB has ended"),
+        ("exit", "FAILED", "SystemExit: enough"),
+    ]
+    details = {check.name: check.details for check in result.checks}
+    assert details["check_pass"] == ()
+    assert details["check_expectation"][:2] == ("  1 of 2", "  2 of 2")
+    assert details["check_other"] == (
+        f"{path}:13 in check_other: inner()",
+        f'{path}:16 in inner: return {{}}["missing"]',
+    )
+    assert details["check_assert"] == (f"{path}:19 in check_assert: assert 1 == 2",)
+    assert result.checks[0].output == ("seen", "twice")
+    assert result.outcome is CheckOutcome.ERROR
+
+
+def test_a_check_that_never_ends_is_ended(tmp_path: Path) -> None:
+    text = "def check_for_ever():\n    while True:\n        try:\n            while True: pass\n"
+    text += "        except Exception: pass\ndef check_next(): ...\n"
+    (result,) = run([script(tmp_path, text)], RunOptions(timeout=0.5))
+    assert [check.outcome for check in result.checks] == [CheckOutcome.TIMED_OUT, CheckOutcome.PASSED]
+    assert result.checks[0].reason == "0.5 s"
+
+
+def test_a_process_that_dies_fails_what_it_had_left_to_do(tmp_path: Path) -> None:
+    text = "import os, signal\ndef check_a(): ...\ndef check_b(): os.kill(os.getpid(), signal.SIGKILL)\n"
+    (result,) = run([script(tmp_path, f"{text}def check_c(): ...\n")])
+    assert [(check.name, check.outcome) for check in result.checks] == [
+        ("check_a", CheckOutcome.PASSED),
+        ("check_b", CheckOutcome.ERROR),
+        ("check_c", CheckOutcome.ERROR),
+    ]
+    assert result.checks[1].reason == "the script's process was killed by signal 9"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("def check_a(:\n", "SyntaxError: invalid syntax"), ("1 / 0\n", "ZeroDivisionError: division by zero")],
+)
+def test_a_script_that_cannot_be_read(tmp_path: Path, text: str, reason: str) -> None:
+    path = script(tmp_path, text)
+    (result,) = run([path])
+    (check,) = result.checks
+    assert (check.name, check.outcome, check.reason) == ("", CheckOutcome.ERROR, reason)
+    assert check.details[0].startswith(f"{path}:1")
+
+
+def test_several_at_a_time_and_results_in_order(tmp_path: Path) -> None:
+    # The first waits for the second: only together they come to their end.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    first = script(tmp_path, f"def check_read(): print(open({str(pipe)!r}).read())\n", "first.py")
+    second = script(tmp_path, f"def check_write(): open({str(pipe)!r}, 'w').write('here')\n", "second.py")
+    results = run([first, second], RunOptions(jobs=2, timeout=60))
+    assert [result.name for result in results] == [str(first), str(second)]
+    assert results[0].checks[0].output == ("here",)
+    assert {result.outcome for result in results} == {CheckOutcome.PASSED}
+
+
+def test_what_is_left_when_nobody_listens_any_more(tmp_path: Path) -> None:
+    path = script(tmp_path, "import signal\ndef check_a(): ...\ndef check_wait(): signal.pause()\n")
+    before = set(psutil.Process().children())
+    messages = run_scripts([str(path)], RunOptions())
+    _, plan = next(messages)
+    assert plan == Plan(("check_a", "check_wait"))
+    assert set(psutil.Process().children()) != before
+    messages.close()  # type: ignore[attr-defined]
+    assert set(psutil.Process().children()) == before
+
+
+def test_messages_survive_the_way() -> None:
+    result = CheckResult("check_a", CheckOutcome.TIMED_OUT, "5 s", ("a", "b"), ("c",), 1.5)
+    assert unpack(pack(result)) == result
+    assert unpack(pack(Plan(("check_a",)))) == Plan(("check_a",))
+
+
+def test_the_worst_check_decides() -> None:
+    def outcome(*names: str) -> str:
+        return ScriptResult("s", tuple(CheckResult("c", CheckOutcome[name]) for name in names)).outcome.name
+
+    assert outcome("PASSED", "SKIPPED") == "PASSED"
+    assert outcome("SKIPPED", "SKIPPED") == "SKIPPED"
+    assert outcome("PASSED", "FAILED", "SKIPPED") == "FAILED"
+    assert outcome("FAILED", "ERROR") == "ERROR"
