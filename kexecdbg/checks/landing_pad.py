@@ -126,10 +126,11 @@ def plan_landing_pad(verdict: Verdict) -> LandingPad:
         if unchanged and after.outcome is (Outcome.IN_VECTOR if first is not None else verdict.prediction.outcome):
             return pad
     fault = situation.walk(vector).fault_for(Access.FETCH)
+    # QEMU stops at a breakpoint before it fetches the instruction there, which would overwrite the syndrome.
     raise UsageError(
-        f"there is no place for a landing pad: the tables map no free memory executable, and the vectors at "
-        f"{vector:#x} {f'take {fault.phrase}' if fault else 'cannot be written'}; kexec-step without --landing-pad "
-        "stops at the first exception, with its syndrome"
+        "there is no place for a landing pad: the tables map no free memory executable, and the vectors at "
+        f"{vector:#x} {f'take {fault.phrase}' if fault else 'cannot be written'}; hbreak *{vector:#x} and continue "
+        "stop at the first exception with its syndrome, as kexec-step without --landing-pad does"
     )
 
 

@@ -146,9 +146,13 @@ def test_stepped_over_the_switch_it_is_compared_with_what_happens_in_the_pad() -
         assert (stepped["observed"]["then"], stepped["observed"]["followed"]) == (None, True)
 
 
-def test_where_nothing_can_be_fetched_there_is_no_place_and_nothing_is_written() -> None:
+def test_where_nothing_can_be_fetched_nothing_is_written_and_a_breakpoint_on_the_vector_does_it() -> None:
     with bench("O") as lab:
         message = lab.refused("kexec-step --landing-pad --timeout 30")
-        assert "there is no place for a landing pad" in message and "kexec-step without --landing-pad" in message
-        assert lab.run("kexec-check")["predicted"]["then"] is not None
+        assert "there is no place for a landing pad" in message
         assert "there is no landing pad" in lab.refused("kexec-step --remove-landing-pad")
+        first = lab.run("kexec-check")["predicted"]["first"]
+        lab.gdb.command(message.partition("; ")[2].partition(" and ")[0])
+        lab.gdb.command("continue", SECONDS)
+        registers = lab.run("kexec-regs ESR_EL2 ELR_EL2")
+        assert [register["value"] for register in registers.values()] == [first["esr"], first["elr"]]

@@ -79,7 +79,7 @@ def test_a_page_that_is_in_use_is_not_free() -> None:
 
 
 def test_a_place_that_would_cure_the_fault_is_none() -> None:
-    with pytest.raises(UsageError, match=r"no place for a landing pad.* kexec-step without --landing-pad"):
+    with pytest.raises(UsageError, match=rf"no place for a landing pad.*; hbreak \*{VECTORS + 0x200:#x} and continue "):
         plan_landing_pad(ONE_BLOCK.verdict())
 
 
