@@ -99,7 +99,8 @@ def stage2_walk(result: Stage2Walk) -> Json:
         "result": {
             "pa": number(result.pa),
             **_rights(result.privileged),
-            "user": _rights(result.user),
+            "user": _rights(result.user) | {"because": _because(result.user)},
+            "because": _because(result.privileged),
             "page_size": result.page_size,
             "memory_type": result.memory_type.text if result.memory_type else None,
             "fault": None

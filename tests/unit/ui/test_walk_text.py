@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kexecdbg.arm64.regimes import Regime
+from kexecdbg.arm64.stage2 import stage2_of, translate_ipa
 from kexecdbg.arm64.walk import walk
 from kexecdbg.arm64.walk_result import Walk
 from kexecdbg.ui import json_form
@@ -49,3 +50,14 @@ def test_what_decides_the_rights_of_el0() -> None:
     assert f"EL0 --x read, write: {no_access} execute: {executable}" in text_of(result)
     because = json_form.walk(result)["result"]["user"]["because"]
     assert because == {"read": no_access, "write": no_access, "execute": executable}
+
+
+def test_what_decides_the_rights_of_stage_2() -> None:
+    """S2AP[1] clear, and XN[1:0] = 2: no execution at EL1 nor at EL0."""
+    leaf = SECOND_GIB[SECOND_ROOT + 8] & ~(1 << 7) | 2 << 53
+    stage2 = stage2_of(registers(**STAGE2))
+    document = json_form.stage2_walk(translate_ipa(stage2, Words({SECOND_ROOT + 8: leaf}), VA))
+    found = document["result"]
+    assert (found["write"], found["execute"], found["user"]["execute"]) == (False, False, False)
+    assert "bit 7 (S2AP[1], write) of the stage 2 level 1 descriptor at 0x60000008" in found["because"]["write"]
+    assert "bits 54:53 (XN[1:0] = 2)" in found["user"]["because"]["execute"]
