@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypedDict, Unpack
 
+from kexecdbg.errors import UsageError
 from kexecdbg.lab.boot import LabMachine, boot
 from kexecdbg.lab.linux.guest import LinuxGuest, LinuxMachine, boot_linux
 from kexecdbg.lab.recipe import LabGuest
@@ -70,8 +71,10 @@ class LabTarget:
     @contextmanager
     def open(self) -> Iterator[OpenTarget]:
         """See :class:`Target`."""
-        (scenario,) = find_scenarios([self.scenario])
-        with boot(scenario.guest.build()) as machine:
+        scenarios = find_scenarios([self.scenario])
+        if len(scenarios) != 1:
+            raise UsageError(f"{self.scenario}: {len(scenarios)} scenarios; a session runs on one")
+        with boot(scenarios[0].guest.build()) as machine:
             address, start = str(machine.qemu.gdb_socket), machine.guest.judged_from
             yield OpenTarget(address, machine.symbol_file, machine.qemu, lab=machine, start=start)
 
