@@ -79,7 +79,7 @@ def remove(debugger: PlantingDebugger, memory: WritablePhysicalMemory, pad: Land
                 reason = str(error)
         if reason is not None:
             kept.append(f"{pad.vbar} stays {pad.base:#x} (it was {pad.old_base:#x}): {reason}")
-    changes = [(address, B_SELF, saved) for address, saved in pad.places()]
+    changes = [(address, B_SELF, saved) for address, saved in pad.places() if saved != B_SELF]
     if pad.descriptor is not None:
         repair = pad.descriptor
         changes.append((repair.address, pad.word.pack(repair.new), pad.word.pack(repair.old)))

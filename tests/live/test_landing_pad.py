@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from kexecdbg.arm64.descriptors import AF_BIT
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.lab.enable import VECTORS, EnableCase, EnableSetup
 from kexecdbg.lab.recipe import GuestRecipe
@@ -22,14 +23,20 @@ def _argument_and_vectors_not_mapped(setup: EnableSetup) -> None:
     setup.tables.set_descriptor(VECTORS, setup.leaf_level, 0)
 
 
+def _argument_not_accessed_and_vectors_not_mapped(setup: EnableSetup) -> None:
+    setup.change_leaf(setup.argument, clear_bits=1 << AF_BIT)
+    setup.tables.set_descriptor(VECTORS, setup.leaf_level, 0)
+
+
 LATER_FAULT = EnableCase(defect=_argument_and_vectors_not_mapped)
 """A Data Abort three instructions after the switch, and no vectors to take it."""
+REPAIRABLE_LATER_FAULT = EnableCase(regime=Regime.EL1_0, defect=_argument_not_accessed_and_vectors_not_mapped)
 GUESTS: dict[str, tuple[str | GuestRecipe, str]] = {
     "A": ("A", "mapped_vectors"),
     "M01": ("M01", "vectors"),
     "M01-spins-EL3": ("M01-spins-EL3", "mapped_vectors"),
     "M29 and M05, EL2": (LATER_FAULT, "free_code"),
-    "M29 and M05, EL1": (replace(LATER_FAULT, regime=Regime.EL1_0), "free_code"),
+    "M29-AF and M05, EL1": (REPAIRABLE_LATER_FAULT, "free_code"),
 }
 
 
