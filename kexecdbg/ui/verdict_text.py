@@ -136,5 +136,7 @@ def _next(verdict: Verdict) -> str:
     commands = ["kexec-step  see it happen, keeping the first syndrome"]
     if any(isinstance(finding.repair, DescriptorRepair) for finding in verdict.findings):
         commands.append("kexec-fix   write the repair into the guest's tables")
+    elif any(finding.repair is not None and finding.severity is Severity.FATAL for finding in verdict.findings):
+        commands.append("kexec-fix   repair it, or see which instruction makes the value")
     commands.append(f"walk-ttbr0 {verdict.situation.next_pc:#x}  the walk behind it")
     return "\n".join([hanging("next", commands[0], _COLUMN), *(" " * _COLUMN + command for command in commands[1:])])

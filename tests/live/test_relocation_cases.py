@@ -280,3 +280,14 @@ def test_a_register_that_is_already_written_is_left_to_the_code(name: str) -> No
         assert lab.run("kexec-check")["predicted"]["first"] != check["predicted"]["first"]
         if name == "O":
             assert lab.go_on().startswith(ARRIVED)
+
+
+def test_a_register_that_is_not_written_yet_is_corrected_at_its_msr() -> None:
+    with bench("O") as lab:
+        assert "kexec-fix   repair it, or see which instruction makes the value" in lab.text("kexec-check")
+        fixed = lab.gdb.run("kexec-fix --yes", SECONDS)
+        assert [correction["position"] for correction in fixed.document["corrections"]] == ["before_write"]
+        for line in fixed.text.partition("or now")[2].strip().splitlines():
+            lab.gdb.command(line.strip(), SECONDS)
+        assert lab.run("kexec-check")["verdict"] == "sound"
+        assert lab.go_on().startswith(ARRIVED)
