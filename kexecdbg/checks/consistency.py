@@ -101,7 +101,9 @@ def consistency_of(registers: RegisterValues) -> tuple[Consistency, ...]:
     """
     known = {el: any(registers.get(name) is not None for name in _controls(el)) for el in (1, 2, 3)}
     levels = [el for el in known if registers.get(f"TCR_EL{el}") is not None]
-    return tuple(_judge_level(registers, el) for el in levels or [el for el in known if known[el]])
+    judged = (_judge_level(registers, el) for el in levels or [el for el in known if known[el]])
+    # TTBR1_EL2 alone, read as E2H=0, is not a register of the regime.
+    return tuple(each for each in judged if each.given)
 
 
 def _controls(el: int) -> tuple[str, ...]:

@@ -121,3 +121,4 @@ def test_reserved_bits_are_named_by_register() -> None:
 
 def test_nothing_to_judge() -> None:
     assert consistency_of({"ESR_EL2": 0x8600000F}) == ()
+    assert consistency_of({"TTBR1_EL2": 0x140100124}) == (), "E2H=0 has no TTBR1_EL2"
