@@ -262,7 +262,7 @@ def test_qemu_killed_while_kexec_step_runs(fresh: Bench) -> None:
     "arguments",
     [
         ["nosuch"],
-        ["check"],
+        ["why"],
         ["demo", "--bogus"],
         ["regs", "--el", "7", "--attach", "localhost:1"],
     ],

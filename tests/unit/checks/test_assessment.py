@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.checks.assessment import Assessment, assess
@@ -12,7 +14,7 @@ from kexecdbg.checks.prediction import Outcome
 from kexecdbg.checks.rule_status import CODE_OF_THE_SWITCH, MEMORY_MAP, Standing
 from kexecdbg.checks.rules import all_rules
 from kexecdbg.checks.verdict import Judgement
-from kexecdbg.errors import UsageError
+from kexecdbg.errors import KexecdbgError, UsageError
 from kexecdbg.machine.memory import BytesMemory
 from tests.unit.checks import test_register_rules, test_rules
 from tests.unit.checks.moments import NEXT, ROOT, SCTLR, SITE, VHE, WXN, Moment
@@ -211,3 +213,24 @@ def test_what_is_excluded_early_is_not_found_later(name: str) -> None:
     early, ids = assess(moment.values(), NOTHING, next_pc=NEXT), {finding.id for finding in verdict.findings}
     assert not ids & set(early.ids(Standing.EXCLUDED)) and not ids & set(known.ids(Standing.EXCLUDED))
     assert {finding.id for finding in early.findings} <= ids
+
+
+_REGISTERS = [*Moment().values(), "SP", "X0", "TTBR1_EL2", "SCTLR_EL3", "TCR_EL3", "TTBR0_EL3", "TCR2_EL2", "CurrentEL"]
+_VALUES = st.integers(0, (1 << 64) - 1) | st.sampled_from([0, 1, NEXT, ROOT, SCTLR, *Moment().values().values()])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(_REGISTERS), _VALUES, min_size=1, max_size=12),
+    st.none() | st.sampled_from(Regime),
+    st.none() | _VALUES,
+)
+def test_any_registers_are_judged_or_refused_in_one_line(
+    values: dict[str, int], regime: Regime | None, next_pc: int | None
+) -> None:
+    try:
+        found = assess({**Moment().values(), **values}, Moment().memory(), regime, next_pc)
+    except KexecdbgError as refusal:
+        assert "\n" not in str(refusal)
+    else:
+        assert len(found.statuses) == len(all_rules())
