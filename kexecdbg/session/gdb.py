@@ -72,6 +72,7 @@ class GdbSession:
 
     def __init__(self, load_commands: bool = True, transcript: TextIO | None = None) -> None:
         self._transcript = transcript
+        self._running = False
         command = [*_WITHOUT_CORE_FILE, gdb_program(), "-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"]
         self._controller = GdbController(command, time_to_check_for_additional_output_sec=_MORE_OUTPUT_SECONDS)
         self._io = self._controller.io_manager
@@ -181,7 +182,7 @@ class GdbSession:
         problem: str | None = None
         deadline = time.monotonic() + seconds
         while (remaining := deadline - time.monotonic()) > 0:
-            for response in self._io.get_gdb_response(timeout_sec=min(remaining, 0.5), raise_error_on_timeout=False):
+            for response in self._responses(remaining):
                 if response["type"] == "console" and response["payload"]:
                     printed.append(response["payload"])
                 elif response["type"] == "result" and response["token"] == self._token:
@@ -192,6 +193,14 @@ class GdbSession:
             if self._controller.gdb_process is None or self._controller.gdb_process.poll() is not None:
                 raise TargetError(f"{line}: GDB has ended")
         raise TimeoutError
+
+    def _responses(self, seconds: float) -> list[dict[str, Any]]:
+        """What GDB says next, if it says anything in ``seconds``; whether the target runs is kept in mind."""
+        responses = self._io.get_gdb_response(timeout_sec=min(seconds, 0.5), raise_error_on_timeout=False)
+        for response in responses:
+            if response["type"] == "notify" and response["message"] in ("running", "stopped"):
+                self._running = response["message"] == "running"
+        return responses
 
     def resume(self) -> None:
         """Let the target run and return at once; see :meth:`stop`."""
@@ -205,11 +214,10 @@ class GdbSession:
         """
         self.command("interrupt")
         deadline = time.monotonic() + seconds
-        while (remaining := deadline - time.monotonic()) > 0:
-            responses = self._io.get_gdb_response(timeout_sec=min(remaining, 0.5), raise_error_on_timeout=False)
-            if any(response["type"] == "notify" and response["message"] == "stopped" for response in responses):
-                return
-        raise TimedOut(f"interrupt: the target did not stop within {seconds:g} s")
+        while self._running and (remaining := deadline - time.monotonic()) > 0:
+            self._responses(remaining)
+        if self._running:
+            raise TimedOut(f"interrupt: the target did not stop within {seconds:g} s")
 
     def interrupt(self) -> None:
         """Stop the command that is running, and the target with it, as Ctrl-C would."""
