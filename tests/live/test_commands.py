@@ -376,6 +376,12 @@ def test_help_names_every_option(at_start: Bench, name: str) -> None:
     assert f"usage: {name}" in text
 
 
+def test_a_command_that_does_nothing_cannot_be_loaded(at_start: Bench) -> None:
+    made = "type('Idle', (kexecdbg_plugins.command.Command,), {'NAME': 'idle', 'SUMMARY': 'Idle.'})()"
+    with pytest.raises(TargetError, match="Idle lacks run"):
+        at_start.gdb.command(f"python import kexecdbg_plugins.command; {made}")
+
+
 def test_json_prints_one_document_and_nothing_else(at_switch: Bench) -> None:
     at_switch.gdb.command("set kexecdbg-mark-output off")
     try:
