@@ -14,6 +14,7 @@ from kexecdbg.lab.oracle.predict import Observation, Prediction, machine_registe
 Identity = Mapping[str, int]
 Rewrite = Callable[[Case, Identity, Prediction], Case]
 Adjust = Callable[[Case, Identity, Prediction], Observation]
+Kills = Callable[[Case, Identity, Prediction], bool]
 
 
 def _same_case(case: Case, identity: Identity, prediction: Prediction) -> Case:
@@ -22,6 +23,10 @@ def _same_case(case: Case, identity: Identity, prediction: Prediction) -> Case:
 
 def _same_facts(case: Case, identity: Identity, prediction: Prediction) -> Observation:
     return prediction.observation
+
+
+def _survives(case: Case, identity: Identity, prediction: Prediction) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Deviation:
     probe: Callable[[str, Identity], Case | None]
     rewrite: Rewrite = _same_case
     adjust: Adjust = _same_facts
-    kills: Callable[[Case, Prediction], bool] = lambda case, prediction: False
+    kills: Kills = _survives
     choice: bool = False
     unpredictable: bool = False
     probe_is_fatal: bool = False

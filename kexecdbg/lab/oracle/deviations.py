@@ -28,8 +28,8 @@ from kexecdbg.lab.oracle.memory_type_answers import (
     xs_not_modelled,
 )
 from kexecdbg.lab.oracle.not_asked import (
+    fetch_by_illegal_block,
     fetch_under_tge,
-    illegal_block,
     ipa_beyond_physical_size,
     permission_or_flag_at_minus_one,
     ptw_at_minus_one,
@@ -171,7 +171,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "Q get_phys_addr_lpae() before lpae_block_desc_valid() of August 2023 (8.2); A AArch64.BlockDescSupported",
         probe_d1,
         adjust=nothing_after_illegal_block,
-        kills=lambda case, prediction: case.operation.is_fetch and illegal_block(case, prediction),
+        kills=fetch_by_illegal_block,
     ),
     Deviation(
         "D7",

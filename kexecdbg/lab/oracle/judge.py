@@ -14,7 +14,9 @@ from kexecdbg.lab.oracle.deviations import DEVIATIONS
 from kexecdbg.lab.oracle.predict import Observation, Prediction, WalkFunction, predict
 
 _REWRITES = 6
-"""How often a deviation may change one case: one descriptor at a time."""
+"""How often a deviation may change one case in a row: one descriptor at a time."""
+_ROUNDS = 3
+"""How often all of them are tried: one that counts only where another one has led the walk comes after it."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,22 @@ class Judge:
         prediction, current = first, case
         touched: list[str] = []
         askable = True
-        for deviation in self.present:
-            askable = askable and not deviation.kills(current, prediction)
-            for _ in range(_REWRITES):
-                changed = deviation.rewrite(current, self.identity, prediction)
-                if changed is current:
-                    break
-                touched.append(deviation.id)
-                current = changed
-                prediction = predict(current, self.identity, _merged(words, case, current), self.walk_function)
+        for _ in range(_ROUNDS):
+            before = current
+            for deviation in self.present:
+                askable = askable and not deviation.kills(current, self.identity, prediction)
+                for _ in range(_REWRITES):
+                    changed = deviation.rewrite(current, self.identity, prediction)
+                    if changed is current:
+                        break
+                    touched.append(deviation.id)
+                    current = changed
+                    prediction = predict(current, self.identity, _merged(words, case, current), self.walk_function)
+            if current is before:
+                break
         observation = prediction.observation
         for deviation in self.present:
-            askable = askable and not deviation.kills(current, prediction)
+            askable = askable and not deviation.kills(current, self.identity, prediction)
             adjusted = deviation.adjust(current, self.identity, replace(prediction, observation=observation))
             if adjusted != observation:
                 touched.append(deviation.id)

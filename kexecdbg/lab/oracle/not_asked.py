@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.faults import CauseKind, FaultKind
+from kexecdbg.arm64.features import has_feature
 from kexecdbg.arm64.regimes import HCR_FWB, HCR_PTW, HCR_TGE, SCTLR_EE, Regime
 from kexecdbg.lab.oracle.cases import Case, Operation
+from kexecdbg.lab.oracle.deviation import Identity
 from kexecdbg.lab.oracle.predict import Prediction
 
 
@@ -14,7 +16,12 @@ def illegal_block(case: Case, prediction: Prediction) -> bool:
     return any(walk.fault is not None and walk.fault.cause.kind is CauseKind.ILLEGAL_BLOCK for walk in prediction.walks)
 
 
-def fetch_under_tge(case: Case, prediction: Prediction) -> bool:
+def fetch_by_illegal_block(case: Case, identity: Identity, prediction: Prediction) -> bool:
+    """D1: a fetch that QEMU carries out."""
+    return case.operation.is_fetch and illegal_block(case, prediction)
+
+
+def fetch_under_tge(case: Case, identity: Identity, prediction: Prediction) -> bool:
     """D6: a fetch at EL0 with TGE that QEMU translates; it has no equal without TGE."""
     hcr = case.registers.get("HCR_EL2", 0)
     return (
@@ -25,7 +32,7 @@ def fetch_under_tge(case: Case, prediction: Prediction) -> bool:
     )
 
 
-def permission_or_flag_at_minus_one(case: Case, prediction: Prediction) -> bool:
+def permission_or_flag_at_minus_one(case: Case, identity: Identity, prediction: Prediction) -> bool:
     """Whether QEMU would find an Access flag or Permission fault at level -1, for which there is no code.
 
     The architecture never does; QEMU takes a block there for legal (D1), or gives the stage 1 level to a stage 2 fault
@@ -43,7 +50,7 @@ def permission_or_flag_at_minus_one(case: Case, prediction: Prediction) -> bool:
     return False
 
 
-def stage2_permission_fault_of_at(case: Case, prediction: Prediction) -> bool:
+def stage2_permission_fault_of_at(case: Case, identity: Identity, prediction: Prediction) -> bool:
     """D30: an AT of both stages whose own access, not its table walk, stage 2 denies."""
     fault = prediction.fault
     facts = case.operation.facts
@@ -56,13 +63,13 @@ def _may_start_at_minus_one(case: Case) -> bool:
     return bool(bit(tcr, case.regime.facts.tcr_layout.ds))
 
 
-def ptw_at_minus_one(case: Case, prediction: Prediction) -> bool:
+def ptw_at_minus_one(case: Case, identity: Identity, prediction: Prediction) -> bool:
     """D18 at level -1, for which QEMU has no code."""
     walk, _ = prediction.decisive
     return ptw_counts(case) and bool(walk.levels) and walk.levels[0].level < 0
 
 
-def ipa_beyond_physical_size(case: Case, prediction: Prediction) -> bool:
+def ipa_beyond_physical_size(case: Case, identity: Identity, prediction: Prediction) -> bool:
     """A stage 2 T0SZ that QEMU takes, and the architecture does not because of PARange."""
     t0sz = case.registers.get("VTCR_EL2", 0) & 0x3F
     return (
@@ -82,20 +89,20 @@ def ptw_counts(case: Case) -> bool:
     return single_stage and bool(bit(hcr, HCR_PTW)) and not bit(hcr, HCR_TGE)
 
 
-def reserved_memory_type_of_table(case: Case, prediction: Prediction) -> bool:
+def reserved_memory_type_of_table(case: Case, identity: Identity, prediction: Prediction) -> bool:
     """HCR_EL2.PTW asks whether a table is Device memory, and its stage 2 MemAttr is a reserved value."""
     return any(
         walk.fault is not None
         and walk.fault.cause.kind is CauseKind.STAGE2_DEVICE_WALK
-        and not _is_device(case, walk.fault.cause.address or 0)
+        and not _is_device(case, identity, walk.fault.cause.address or 0)
         for walk in prediction.walks
     )
 
 
-def _is_device(case: Case, address: int) -> bool:
+def _is_device(case: Case, identity: Identity, address: int) -> bool:
     word = case.memory.get(address, 0)
     if bit(case.registers.get("SCTLR_EL2", 0), SCTLR_EE):
         word = int.from_bytes(word.to_bytes(8, "little"), "big")
     attributes = bits(word, 5, 2)
-    fwb = bit(case.registers.get("HCR_EL2", 0), HCR_FWB)
+    fwb = bit(case.registers.get("HCR_EL2", 0), HCR_FWB) and has_feature(identity, "FEAT_S2FWB")
     return attributes & (4 if fwb else 12) == 0

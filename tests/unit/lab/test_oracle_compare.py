@@ -12,7 +12,7 @@ from kexecdbg.arm64.faults import FaultKind
 from kexecdbg.arm64.memory_types import memory_type_of_mair_byte
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.walk import walk
-from kexecdbg.lab.oracle.cases import LANDING, UNTOUCHED, Answer, Case, Operation, Status
+from kexecdbg.lab.oracle.cases import LANDING, REGISTERS, UNTOUCHED, Answer, Case, Operation, Status
 from kexecdbg.lab.oracle.compare import differences, observed
 from kexecdbg.lab.oracle.deviations import DEVIATIONS
 from kexecdbg.lab.oracle.generate import Generator
@@ -202,3 +202,31 @@ class TestDeviations:
         assert expectation.deviations == ("D8",)
         assert with_d8.differences(device, expectation, as_old_qemu) == {}
         assert with_d8.differences(device, expectation, answer(par=0x0000_0000_4012_3900)) == {"SH": (0, 2)}
+
+    def test_one_that_counts_only_where_another_has_led_the_walk(self) -> None:
+        """D11 makes the missing 16K granule 4K, and then D19 ignores APTable[1] under HPD."""
+        registers = {**EL2_BLOCK, "TCR_EL2": 1 << 31 | 1 << 24 | 1 << 23 | 5 << 16 | 2 << 14 | 16}
+        memory = {ROOT: (ROOT + 0x1000) | 1 << 62 | 3, ROOT + 0x1008: 0x4000_0701}
+        written = case(Operation.S1E2W, registers=registers, memory=memory)
+        both = [deviation for deviation in DEVIATIONS if deviation.id in ("D11", "D19")]
+        for deviations in (both, both[::-1]):
+            expectation = Judge(CORTEX_A57, deviations).expect(written)
+            assert set(expectation.deviations) == {"D11", "D19"}
+            assert expectation.prediction.observation["FST"] == 0x04
+            assert (expectation.observation["F"], expectation.observation["PA"]) == (0, 0x4012_3000)
+
+    @pytest.mark.parametrize(("cpu", "asked"), [(CORTEX_A57, False), (MAX, True)])
+    def test_a_reserved_memory_type_of_a_table_is_not_asked(self, cpu: dict[str, int], asked: bool) -> None:
+        """HCR_EL2.PTW, and a stage 1 table under MemAttr 0b1000: reserved, but Device memory where FWB counts."""
+        hcr = 1 << 46 | 1 << 31 | 1 << 2 | 1
+        registers = {
+            **dict.fromkeys(REGISTERS, 0),
+            "HCR_EL2": hcr,
+            "SCTLR_EL1": 1,
+            "TCR_EL1": 5 << 32 | 25,
+            "VTCR_EL2": 1 << 31 | 4 << 16 | 1 << 6 | 25,
+            "VTTBR_EL2": ROOT,
+        }
+        table = Case("any", Regime.EL1_0, Operation.S1E1R, 0x1000, registers, {ROOT: 1 << 10 | 3 << 6 | 8 << 2 | 1})
+        judge = Judge(cpu, [deviation for deviation in DEVIATIONS if deviation.unpredictable])
+        assert judge.expect(table).askable is asked
