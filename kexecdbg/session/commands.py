@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal
 
@@ -35,7 +36,7 @@ _DISASSEMBLED = re.compile(r"(?P<pc>0x[0-9a-f]+)[^:]*:\t(?P<text>[^\n]*)")
 _NO_ASSUMPTIONS: Mapping[str, int] = {}
 
 
-class Commands:
+class Commands(ABC):
     """Every method waits at most ``timeout`` seconds, the session's unless another is given, and then raises
     :exc:`TimedOut`; the machine is stopped by then. What GDB or the target refuses is a :exc:`TargetError`.
 
@@ -46,12 +47,14 @@ class Commands:
     timeout: float
 
     @property
+    @abstractmethod
     def _gdb(self) -> GdbSession:
-        raise NotImplementedError
+        """The session's GDB."""
 
     @property
+    @abstractmethod
     def _target(self) -> OpenTarget:
-        raise NotImplementedError
+        """What GDB is connected to."""
 
     def _seconds(self, timeout: float | None) -> float:
         return self.timeout if timeout is None else timeout
