@@ -106,6 +106,8 @@ def assess(
     if given.situation.next_pc == NO_ADDRESS and any(finding.severity is Severity.FATAL for finding in findings):
         # Registers that make any fetch fault.
         judgement = Judgement.FAULTS
+    if judgement is Judgement.SOUND and given.situation.regime.facts.sctlr in given.guessed:
+        judgement = Judgement.UNKNOWN
     needed = tuple(_needed(given.situation, statuses))
     return Assessment(
         given.situation, judgement, findings, prediction, statuses, needed, given.consistency, given.remarks

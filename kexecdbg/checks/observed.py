@@ -24,12 +24,14 @@ class Missing:
     Attributes:
         reads: physical address and size of each read of memory that failed.
         registers: canonical names.
+        asked: the registers that were asked for, known or not.
         code: the code that makes the switch was asked for, and the switch is only assumed.
         gave_up: a question without an answer ended the whole matter.
     """
 
     reads: dict[tuple[int, int], None] = field(default_factory=dict)
     registers: dict[str, None] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
     code: bool = False
     gave_up: bool = False
 
@@ -41,6 +43,7 @@ class _ObservedRegisters:
 
     def get(self, name: str, /) -> int | None:
         value = self._state.get(name)
+        self._missing.asked.add(name)
         if value is None:
             self._missing.registers[name] = None
         return value

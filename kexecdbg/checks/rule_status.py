@@ -58,8 +58,8 @@ _ABOUT_THE_WRITE = frozenset({"M27", "M30"})
 """Rules that look at the instruction that makes the switch, or at the MMU before it; not told when it is assumed."""
 _ABOUT_THE_MAP = frozenset({"M24", "K09"})
 """Rules that compare with what answers at an address: nothing is found without the memory map."""
-_ABOUT_A_REGISTER = {"M06": "HCR", "M04": "SCTLR", "M33": "SCTLR", "M34": "SCTLR"}
-"""Rules on a field of a register that the others only read along: a guess at it excludes nothing."""
+_WHATEVER_SCTLR = frozenset({"M07", "M09", "M17"})
+"""Rules on other registers, that ask for SCTLR_ELx only on the way."""
 _NOT_OF_THE_TABLES = frozenset({"M06", "M32"})
 """What of the judgement on registers counts although it makes no access fault."""
 _RANGE_NUMBER = re.compile(r"(?:T|TG|EPD|TTBR)([01])(?:SZ)?(?:_EL\d)?$")
@@ -167,18 +167,30 @@ def _without_finding(rule: Rule, situation: Situation, missing: Missing, guessed
     elif rule.id in _ABOUT_THE_MAP and situation.memory_map is None:
         # What it reads, it finds by registers that may point to something.
         circumstance, read = MEMORY_MAP, None
-    own = {"HCR": "HCR_EL2", "SCTLR": situation.regime.facts.sctlr}.get(_ABOUT_A_REGISTER.get(rule.id, ""))
-    if own in guessed and not (own == "HCR_EL2" and situation.regime.facts.el != 2):
-        registers = (*registers, own)
-    elif read or registers:
-        because = EXCLUSIONS[rule.id](situation) if rule.id in EXCLUSIONS else None
-        if because is not None:
+    if rule.id in EXCLUSIONS and (read or registers):
+        asking = observe(situation)
+        because = EXCLUSIONS[rule.id](asking)
+        if because is not None and not _guesses_that_matter(rule, situation, asking.missing, guessed):
             return RuleStatus(rule, Standing.EXCLUDED, because=because)
+    uncertain = _guesses_that_matter(rule, situation, missing, guessed)
+    registers = (*registers, *(name for name in uncertain if name not in registers))
     if not (read or registers or circumstance):
         registers = _cpu_decides(rule, situation, missing)
     if read or registers or circumstance:
         return RuleStatus(rule, Standing.OPEN, read=read, registers=registers, circumstance=circumstance)
     return RuleStatus(rule, Standing.EXCLUDED)
+
+
+def _guesses_that_matter(rule: Rule, situation: Situation, missing: Missing, guessed: frozenset[str]) -> list[str]:
+    """The guessed registers that the rule's answer depends on.
+
+    Any field of SCTLR_ELx, when nobody says what will be written to it; of HCR_EL2 only E2H, which the other registers
+    of EL2 show, and so what is left is the rule on a TCR_EL2 of the other layout.
+    """
+    facts = situation.regime.facts
+    matters = [facts.sctlr] if facts.sctlr in missing.asked and rule.id not in _WHATEVER_SCTLR else []
+    matters += ["HCR_EL2"] if rule.id == "M06" and facts.el == 2 else []
+    return [name for name in matters if name in guessed]
 
 
 def _deciding(missing: Missing) -> tuple[str, ...]:

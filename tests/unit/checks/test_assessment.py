@@ -157,8 +157,19 @@ def test_the_regime_decides_between_levels() -> None:
 
 def test_a_value_with_m_clear_is_not_the_one_that_is_written() -> None:
     found = mail({"SCTLR_EL2": 0x30C5_0830})
-    assert {"M04", "M34"} <= set(found.ids(Standing.OPEN)) and "SCTLR_EL2" in registers_needed(found)
+    assert {"M04", "M34"} <= set(found.ids(Standing.OPEN))
+    assert {"M03", "M07", "M35"} <= set(found.ids(Standing.EXCLUDED))
     assert any("has M clear: judged as if M were set" in remark for remark in found.remarks)
+
+
+def test_nothing_is_sound_before_it_is_known_what_is_written() -> None:
+    moment = Moment(registers={"X14": SCTLR | WXN})
+    assert moment.verdict().judgement is Judgement.FAULTS
+    found = assess(moment.values(), moment.memory(), next_pc=NEXT)
+    assert (found.judgement, found.findings) == (Judgement.UNKNOWN, ())
+    assert {"M01", "M04", "M34"} <= set(found.ids(Standing.OPEN)) and "SCTLR_EL2" in registers_needed(found)
+    told = assess({**moment.values(), "SCTLR_EL2": SCTLR | WXN}, moment.memory(), next_pc=NEXT)
+    assert [finding.id for finding in told.findings] == ["M04", "M05"]
 
 
 def test_without_sctlr_everything_waits_for_it() -> None:
