@@ -25,7 +25,13 @@ from kexecdbg.arm64.geometry import (
     stage1_start_level,
 )
 from kexecdbg.arm64.interfaces import RegisterValues
-from kexecdbg.arm64.memory_types import MemoryType, Shareability, walk_memory_type
+from kexecdbg.arm64.memory_types import (
+    NORMAL_NON_CACHEABLE,
+    MemoryType,
+    Shareability,
+    effective_shareability,
+    walk_memory_type,
+)
 from kexecdbg.arm64.permissions import (
     NV1_LAYOUT,
     ONE_RANGE_LAYOUT,
@@ -132,7 +138,7 @@ class Stage1:
         rules: for the permissions.
         mair: the eight, or with FEAT_AIE sixteen, memory attribute bytes; ``None`` when a register is unknown.
         shareability: TCR.SHn, which counts for leaves when DS=1.
-        walk_type: memory type of the table walk itself.
+        walk_type: memory type that TCR.IRGNn and ORGNn give the table walk itself; see :attr:`table_access`.
         cacheable: SCTLR_ELx.C; without it all Normal memory is Non-cacheable.
     """
 
@@ -156,6 +162,12 @@ class Stage1:
     walk_type: MemoryType
     cacheable: bool
     assumptions: tuple[str, ...]
+
+    @property
+    def table_access(self) -> tuple[MemoryType, Shareability]:
+        """What the walk reads the tables as: TCR.IRGNn, ORGNn and SHn; Non-cacheable with SCTLR_ELx.C = 0."""
+        memory_type = self.walk_type if self.cacheable else NORMAL_NON_CACHEABLE
+        return memory_type, effective_shareability(memory_type, self.shareability)
 
     @property
     def non_fault_warning(self) -> Cause | None:

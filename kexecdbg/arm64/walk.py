@@ -210,6 +210,7 @@ def _faulting(stage1: Stage1, va: int, descent: Descent, selective: tuple[Select
         fault=descent.fault,
         selective_faults=selective,
         warnings=stage1.warnings,
+        table_access=stage1.table_access,
         assumptions=stage1.assumptions,
     )
 
@@ -260,6 +261,7 @@ def _translated(
             *memory_warnings(where, leaf, memory_type, raw_shareability, executable),
             *(() if non_fault is None else (non_fault,)),
         ),
+        table_access=stage1.table_access,
         assumptions=stage1.assumptions,
     )
 

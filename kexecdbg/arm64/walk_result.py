@@ -51,6 +51,7 @@ class Walk:
         warnings: what is legal but may differ between CPUs.
         ipa: output of stage 1, when stage 2 is on and was asked for.
         stage2: the stage 2 translation of ``ipa``.
+        table_access: what the walk reads stage 1 tables as; ``None`` when stage 1 is off.
         assumptions: what was assumed because a register is unknown, one sentence each.
     """
 
@@ -73,6 +74,7 @@ class Walk:
     warnings: tuple[Cause, ...] = ()
     ipa: int | None = None
     stage2: Stage2Walk | None = None
+    table_access: tuple[MemoryType, Shareability] | None = None
     assumptions: tuple[str, ...] = ()
 
     @property

@@ -70,6 +70,7 @@ def walk(result: Walk) -> Json:
         "regime": result.regime.value,
         "mmu": result.enabled,
         "levels": [_level(level) for level in result.levels],
+        "table_access": _table_access(result),
         "ipa": number(result.ipa),
         "stage2": stage2_walk(result.stage2) if result.stage2 else None,
         "result": {
@@ -130,6 +131,13 @@ def _level(level: WalkLevel) -> Json:
 
 def _rights(rights: Rights) -> Json:
     return {"read": rights.read.allowed, "write": rights.write.allowed, "execute": rights.execute.allowed}
+
+
+def _table_access(result: Walk) -> Json | None:
+    if result.table_access is None:
+        return None
+    memory_type, shareability = result.table_access
+    return {"memory_type": memory_type.text, "shareability": shareability.text}
 
 
 def _because(rights: Rights) -> Json:

@@ -19,6 +19,7 @@ def walk_text(result: Walk, style: Style) -> str:
     if not result.enabled:
         lines.append("  stage 1 is off: the output address is the input address")
     lines += [_level(level) for level in result.levels]
+    lines += _uncached_tables(result)
     if result.stage2 is not None:
         lines.append(f"  IPA      {result.stage2.ipa:#x}, translated by stage 2:")
         lines += [_level(level) for level in result.stage2.levels]
@@ -43,6 +44,14 @@ def walk_text(result: Walk, style: Style) -> str:
         lines.append(hanging("  note", "a debugger reads this address without checking any of it", _COLUMN))
     lines += [style.dim(hanging("  assumed", text, _COLUMN)) for text in result.assumptions]
     return "\n".join(lines)
+
+
+def _uncached_tables(result: Walk) -> list[str]:
+    """A line when the walk reads memory and not the caches, where what was written last may still be."""
+    if result.table_access is None or not result.levels or result.table_access[0].is_cacheable:
+        return []
+    memory_type, shareability = result.table_access
+    return [hanging("  tables", f"read as {memory_type.text}, {shareability.text}: not from the caches", _COLUMN)]
 
 
 def stage2_text(result: Stage2Walk, style: Style) -> str:

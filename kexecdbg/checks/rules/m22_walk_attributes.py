@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from kexecdbg.arm64.bits import bit, bits, field_mask
 from kexecdbg.arm64.memory_types import (
-    NORMAL_NON_CACHEABLE,
     CachePolicy,
-    effective_shareability,
 )
 from kexecdbg.arm64.ranges import MappedRange, TableScan
 from kexecdbg.arm64.regimes import SCTLR_C, RangeFields
@@ -45,9 +43,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
 
 def _walk_attributes(situation: Situation, *, upper: bool) -> Attributes:
     """What a table walk accesses memory as: TCR_ELx, and SCTLR_ELx.C."""
-    stage1 = stage1_of(situation.after, situation.regime, upper=upper)
-    memory_type = stage1.walk_type if stage1.cacheable else NORMAL_NON_CACHEABLE
-    return attributes_of(memory_type, effective_shareability(memory_type, stage1.shareability))
+    return attributes_of(*stage1_of(situation.after, situation.regime, upper=upper).table_access)
 
 
 def _mappings_of_tables(table: TableScan, ranges: list[MappedRange]) -> Iterator[tuple[MappedRange, int]]:

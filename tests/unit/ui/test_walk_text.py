@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.stage2 import stage2_of, translate_ipa
 from kexecdbg.arm64.walk import walk
@@ -61,3 +63,17 @@ def test_what_decides_the_rights_of_stage_2() -> None:
     assert (found["write"], found["execute"], found["user"]["execute"]) == (False, False, False)
     assert "bit 7 (S2AP[1], write) of the stage 2 level 1 descriptor at 0x60000008" in found["because"]["write"]
     assert "bits 54:53 (XN[1:0] = 2)" in found["user"]["because"]["execute"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "memory_type", "shareability", "said"),
+    [
+        ({}, "Normal Write-Back RA WA", "Inner Shareable", False),
+        ({"TCR_EL2": 0x8085_0010}, "Normal Non-cacheable", "Outer Shareable", True),
+        ({"SCTLR_EL2": 0x30C5_1831}, "Normal Non-cacheable", "Outer Shareable", True),  # C clear
+    ],
+)
+def test_what_the_tables_are_read_as(changes: dict[str, int], memory_type: str, shareability: str, said: bool) -> None:
+    result = walk(registers(TTBR0_EL2=ROOT, **changes), Words(page_path(PAGE, VA, ROOT)), VA, regime=Regime.EL2)
+    assert json_form.walk(result)["table_access"] == {"memory_type": memory_type, "shareability": shareability}
+    assert (f"tables read as {memory_type}, {shareability}: not from the caches" in text_of(result)) is said
