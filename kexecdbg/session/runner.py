@@ -7,7 +7,7 @@ import selectors
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -38,11 +38,11 @@ class RunOptions:
     logs: str | None = None
 
 
-def run_scripts(scripts: Sequence[str], options: RunOptions) -> Iterator[tuple[str, Message | None]]:
+def run_scripts(scripts: Sequence[str], options: RunOptions) -> Generator[tuple[str, Message | None], None, None]:
     """Run ``scripts``: each one's plan and results as they come, then ``None``, then the next script's.
 
     A script whose process dies, or that cannot be read, has one result without a name. Every process ends with the
-    iteration, however it ends.
+    iteration; who may leave it early closes it (:func:`contextlib.closing`).
     """
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 from kexecdbg.errors import UsageError
@@ -72,13 +73,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _run_text(scripts: list[str], options: RunOptions) -> list[ScriptResult]:
     style, results = style_for(sys.stdout), []
     checks: list[CheckResult] = []
-    for script, message in run_scripts(scripts, options):
-        if isinstance(message, CheckResult):
-            checks.append(message)
-            _print(run_text.check_lines(script, message, style))
-        elif message is None:
-            results.append(ScriptResult(script, tuple(checks)))
-            checks = []
+    with closing(run_scripts(scripts, options)) as messages:
+        for script, message in messages:
+            if isinstance(message, CheckResult):
+                checks.append(message)
+                _print(run_text.check_lines(script, message, style))
+            elif message is None:
+                results.append(ScriptResult(script, tuple(checks)))
+                checks = []
     return results
 
 
@@ -86,17 +88,18 @@ def _run_ktap(scripts: list[str], options: RunOptions) -> list[ScriptResult]:
     results: list[ScriptResult] = []
     checks: list[CheckResult] = []
     _print(run_ktap.head(len(scripts)))
-    for script, message in run_scripts(scripts, options):
-        if isinstance(message, Plan):
-            _print(run_ktap.script_head(message.checks))
-        elif isinstance(message, CheckResult):
-            checks.append(message)
-            if message.name:
-                _print(run_ktap.check_lines(len(checks), message))
-        else:
-            results.append(ScriptResult(script, tuple(checks)))
-            _print(run_ktap.script_lines(len(results), results[-1]))
-            checks = []
+    with closing(run_scripts(scripts, options)) as messages:
+        for script, message in messages:
+            if isinstance(message, Plan):
+                _print(run_ktap.script_head(message.checks))
+            elif isinstance(message, CheckResult):
+                checks.append(message)
+                if message.name:
+                    _print(run_ktap.check_lines(len(checks), message))
+            else:
+                results.append(ScriptResult(script, tuple(checks)))
+                _print(run_ktap.script_lines(len(results), results[-1]))
+                checks = []
     return results
 
 

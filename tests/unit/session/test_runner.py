@@ -142,7 +142,7 @@ def test_what_is_left_when_nobody_listens_any_more(tmp_path: Path) -> None:
     _, plan = next(messages)
     assert plan == Plan(("check_a", "check_wait"))
     assert set(psutil.Process().children()) != before
-    messages.close()  # type: ignore[attr-defined]
+    messages.close()
     assert set(psutil.Process().children()) == before
 
 
