@@ -11,7 +11,9 @@ Source: QEMU 7.2 and 10.0, target/arm/cpu.c, aarch64_cpu_dump_state()::
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +40,26 @@ def _dump_text() -> str:
     return f"{text} SP={blank}\nPSTATE={'_' * 8}"
 
 
-_TEXT = np.frombuffer(_dump_text().encode(), np.uint8)
+_TEXT = _dump_text()
 _SIZE = len(_TEXT)
-_IS_DIGIT = np.equal(_TEXT, ord("_"))
-_DIGIT_PLACES = np.flatnonzero(_IS_DIGIT)
-_LABEL_PLACES = np.flatnonzero(~_IS_DIGIT)
-_LABELS = _TEXT[_LABEL_PLACES]
+_PLACES = tuple(match.start() for match in re.finditer(f"_{{{_DIGITS}}}", _TEXT))
+"""Where the values of the PC, X0 to X30 and SP are in a dump; that of PSTATE, eight digits, is its end."""
+_PSTATE_PLACE = _SIZE - 8
+_LABELS = tuple(
+    (place - 4, int.from_bytes(_TEXT[place - 4 : place].encode(), "little")) for place in (*_PLACES, _PSTATE_PLACE)
+)
+"""The four characters before each value, as a number."""
+
+
+def _octets_of_digits() -> npt.NDArray[np.uint8]:
+    """For two hexadecimal digits, as a little-endian number: the octet that they say."""
+    octets = np.zeros(1 << 16, np.uint8)
+    for value in range(1 << 8):
+        octets[int.from_bytes(b"%02x" % value, "little")] = value
+    return octets
+
+
+_OCTETS = _octets_of_digits()
 
 
 @dataclass(frozen=True)
@@ -92,11 +108,19 @@ class CpuLogParser:
         self._rest, data = data[cut:], data[:cut]
         starts = _dump_starts(data)
         exceptions: tuple[tuple[int, LoggedException], ...] = ()
-        if _EXCEPTION_START in data:
+        if _has_exceptions(data, starts):
             found = list(find_exceptions(data.decode("latin-1")))
             places = np.searchsorted(starts, [position for position, _ in found])
             exceptions = tuple((int(place), each) for place, (_, each) in zip(places, found, strict=True))
         return LoggedStates(*_values(data, starts), exceptions)
+
+
+def _has_exceptions(data: bytes, starts: npt.NDArray[np.int64]) -> bool:
+    # Searching everything takes as long as all the rest; between dumps at equal distances there is nothing to find.
+    if len(starts) > 1 and (np.diff(starts) == starts[1] - starts[0]).all():
+        before, after = data.find(_EXCEPTION_START, 0, int(starts[0])), data.find(_EXCEPTION_START, int(starts[-1]))
+        return before >= 0 or after >= 0
+    return _EXCEPTION_START in data
 
 
 def _complete(data: bytes) -> int:
@@ -106,26 +130,50 @@ def _complete(data: bytes) -> int:
 
 
 def _dump_starts(data: bytes) -> npt.NDArray[np.int64]:
-    starts: list[int] = []
+    """Where the dumps start that are there in full."""
+    starts: list[npt.NDArray[np.int64]] = []
     position = data.find(_DUMP_START)
     while 0 <= position <= len(data) - _SIZE:
-        starts.append(position)
-        position = data.find(_DUMP_START, position + _SIZE)
-    return np.array(starts, np.int64)
+        run = _regular(data, position)
+        starts.append(run)
+        position = data.find(_DUMP_START, int(run[-1]) + _SIZE)
+    return np.concatenate(starts) if starts else np.empty(0, np.int64)
+
+
+def _regular(data: bytes, first: int) -> npt.NDArray[np.int64]:
+    """The dumps from ``first`` on that follow each other at the same distance: nothing was logged between them."""
+    second = data.find(_DUMP_START, first + _SIZE)
+    distance = second - first
+    if second < 0 or data.find(_DUMP_START, second + _SIZE, second + distance + len(_DUMP_START)) != second + distance:
+        return np.array([first])
+    count = (len(data) - _SIZE - first) // distance + 1
+    starts = first + distance * np.arange(count)
+    is_dump = _column(data, starts, distance, 0, "<u4") == int.from_bytes(_DUMP_START, "little")
+    return starts if is_dump.all() else starts[: int(is_dump.argmin())]
+
+
+def _column(data: bytes, starts: npt.NDArray[np.int64], distance: int, offset: int, kind: str) -> npt.NDArray[Any]:
+    """What is ``offset`` bytes behind each of ``starts``, which are ``distance`` apart."""
+    return np.ndarray(len(starts), kind, data, int(starts[0]) + offset, (distance,))
 
 
 def _values(
     data: bytes, starts: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
+    """The PC, the general registers with SP, and PSTATE of each dump."""
     if not len(starts):
         return np.empty(0, np.uint64), np.empty((0, COLUMNS), np.uint64), np.empty(0, np.uint32)
-    text = np.frombuffer(data, np.uint8)
-    rows = np.lib.stride_tricks.sliding_window_view(text, _SIZE)[starts]
-    if not np.array_equal(rows[:, _LABEL_PLACES], np.broadcast_to(_LABELS, (len(rows), len(_LABELS)))):
+    text, distance = data, _SIZE
+    if len(starts) > 1 and (np.diff(starts) == starts[1] - starts[0]).all():
+        distance = int(starts[1] - starts[0])
+    else:
+        rows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), _SIZE)[starts]
+        text, starts = rows.tobytes(), _SIZE * np.arange(len(starts))
+    if not all((_column(text, starts, distance, place, "<u4") == label).all() for place, label in _LABELS):
         raise TargetError("QEMU's log of CPU registers is not of the form that one AArch64 CPU gives (-d cpu)")
-    digits = np.take(rows, _DIGIT_PLACES, axis=1)
-    nibbles = (digits & 0x0F) + 9 * (digits >> 6)
-    octets = nibbles[:, ::2] << 4 | nibbles[:, 1::2]
-    values = np.ascontiguousarray(octets[:, : 8 * (COLUMNS + 1)]).view(">u8").astype(np.uint64)
-    pstates = np.ascontiguousarray(octets[:, 8 * (COLUMNS + 1) :]).view(">u4").astype(np.uint32)
-    return values[:, 0], values[:, 1:], pstates[:, 0]
+    digits = np.empty((len(_PLACES), len(starts)), "V16")
+    for number, place in enumerate(_PLACES):
+        digits[number] = _column(text, starts, distance, place, "V16")
+    values = np.take(_OCTETS, digits.view("<u2")).view(">u8").astype(np.uint64)
+    pstates = np.ascontiguousarray(_column(text, starts, distance, _PSTATE_PLACE, "V8")).view("<u2")
+    return values[0], np.ascontiguousarray(values[1:].T), np.take(_OCTETS, pstates).view(">u4").astype(np.uint32)
