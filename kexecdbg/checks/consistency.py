@@ -39,6 +39,7 @@ class Consistency:
         findings: what contradicts, the worst first.
         agreed: what was checked and is right, one clause each.
         given: control registers that have a value, ``missing`` those that have none.
+        unjudged: table base registers whose range could not be judged; a finding says why.
         odd: registers of ``given`` with reserved bits or values; their own decoding says which.
         assumed: register values that the reading stands for.
     """
@@ -49,6 +50,7 @@ class Consistency:
     agreed: tuple[str, ...]
     given: tuple[str, ...]
     missing: tuple[str, ...]
+    unjudged: tuple[str, ...]
     odd: tuple[str, ...]
     assumed: Mapping[str, int] = field(default_factory=dict)
 
@@ -62,6 +64,11 @@ class Consistency:
         """The verdict in one or two sentences."""
         if self.faults:
             return f"The {self.regime.value} registers contradict each other: the cause is in the registers."
+        if self.unjudged:
+            return (
+                f"Whether the {self.regime.value} registers are consistent is unknown: what {_listed(self.unjudged)} "
+                f"{'translates' if len(self.unjudged) == 1 else 'translate'} could not be judged."
+            )
         if len(self.given) == 1:
             return f"{self.given[0]} alone shows nothing that would fault in the {self.regime.value} regime."
         if self.missing:
@@ -82,6 +89,7 @@ class _Notes:
     findings: list[Finding] = field(default_factory=list)
     clauses: list[str] = field(default_factory=list)
     agreed: list[str] = field(default_factory=list)
+    unjudged: list[str] = field(default_factory=list)
 
     def fatal(self, finding_id: str, text: str, clause: str, evidence: Mapping[str, int | str | None]) -> None:
         self.findings.append(Finding(finding_id, Severity.FATAL, text, evidence))
@@ -170,6 +178,7 @@ def _judge(
         tuple(notes.agreed),
         given,
         tuple(name for name in names if registers.get(name) is None),
+        tuple(notes.unjudged),
         tuple(name for name in given if decode(name, registers.get(name) or 0, state).findings),
         assumed or {},
     )
@@ -217,6 +226,7 @@ def _check_range(notes: _Notes, state: CpuState, regime: Regime, tcr: int, upper
         stage = stage1_of(_filled(state, regime), regime, upper=upper)
     except (RegisterUnknownError, ArchitectureError) as error:
         notes.note("M10", f"{ttbr}: not judged, {error}.", {"register": facts.tcr})
+        notes.unjudged.append(ttbr)
         return
     if stage.problem is not None:
         rule = "M12" if stage.problem.kind is CauseKind.RESERVED_GRANULE else "M10"

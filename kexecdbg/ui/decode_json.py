@@ -25,13 +25,14 @@ def report_document(report: Report) -> Json:
 def _consistency(judged: Consistency) -> Json:
     return {
         "regime": judged.regime.value,
-        "consistent": not judged.faults,
+        "consistent": None if judged.unjudged and not judged.faults else not judged.faults,
         "text": judged.statement,
         "reading": judged.reading,
         "findings": [finding(found) for found in judged.findings],
         "agreed": list(judged.agreed),
         "given": list(judged.given),
         "missing": list(judged.missing),
+        "unjudged": list(judged.unjudged),
         "reserved": list(judged.odd),
     }
 

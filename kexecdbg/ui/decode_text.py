@@ -63,6 +63,8 @@ def _walk(judged: WalkJudgement, style: Style) -> str:
 def _consistency(judged: Consistency, style: Style) -> str:
     if judged.faults:
         head, emphasise = "FAULTS", style.bad
+    elif judged.unjudged:
+        head, emphasise = "UNKNOWN", style.warn
     else:
         head, emphasise = ("NO FAULT" if len(judged.given) == 1 else "CONSISTENT"), style.good
     lines = [emphasise(head) + hanging(head, judged.statement, _COLUMN)[len(head) :]]
@@ -73,7 +75,7 @@ def _consistency(judged: Consistency, style: Style) -> str:
         lines.append(hanging("" if number else "agreed", text, _COLUMN))
     if judged.odd:
         lines.append(style.warn(hanging("reserved", f"reserved bits or values in {', '.join(judged.odd)}", _COLUMN)))
-    if not judged.faults and not judged.missing:
+    if not judged.faults and not judged.missing and not judged.unjudged:
         for number, text in enumerate(where_to_look(judged.regime)):
             lines.append(hanging("" if number else "look for", text, _COLUMN))
     return "\n".join(lines)

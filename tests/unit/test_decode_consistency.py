@@ -122,3 +122,14 @@ def test_reserved_bits_are_named_by_register() -> None:
 def test_nothing_to_judge() -> None:
     assert consistency_of({"ESR_EL2": 0x8600000F}) == ()
     assert consistency_of({"TTBR1_EL2": 0x140100124}) == (), "E2H=0 has no TTBR1_EL2"
+
+
+def test_what_cannot_be_judged_is_not_called_consistent() -> None:
+    """FEAT_D128: other descriptors than this tool decodes."""
+    judged = only({**MAIL, "HCR_EL2": 0x8000_0000, "TCR2_EL2": 1 << 5, "ID_AA64MMFR3_EL1": 1 | 1 << 32})
+    assert not judged.faults
+    assert (judged.unjudged, findings(judged)) == (("TTBR0_EL2",), [("M10", Severity.NOTE)])
+    assert "TCR2_EL2.D128 is set" in judged.findings[0].text
+    assert judged.statement == (
+        "Whether the EL2 registers are consistent is unknown: what TTBR0_EL2 translates could not be judged."
+    )
