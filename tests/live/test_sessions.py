@@ -138,6 +138,12 @@ def test_a_relocation() -> None:
         assert session.where().ended
 
 
+def test_a_fault_that_comes_later_is_a_fault() -> None:
+    with Session.lab("K01") as session:
+        session.run_to_switch()
+        assert session.expect_faults("K01").prediction.first is None
+
+
 def test_a_trace(trace: Path) -> None:
     with Session.trace(trace) as session:
         assert session.run_to(SITE).instruction == "msr sctlr_el2, x14"
