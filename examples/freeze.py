@@ -2,9 +2,9 @@
 
     kexecdbg run examples/freeze.py
 
-On your own machine, stopped before the switch, or on a recording of it:
+On a recording, which cannot be repaired, so that the last check is skipped:
 
-    kexecdbg run examples/freeze.py --attach :1234
+    kexecdbg record freeze.kxt --scenario A
     kexecdbg run examples/freeze.py --trace freeze.kxt
 """
 
