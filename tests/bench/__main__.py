@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-_NAMES = ("start", "kernel", "relocate")
+_NAMES = ("start", "kernel", "relocate", "record")
 
 
 def main() -> None:

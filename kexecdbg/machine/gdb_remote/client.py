@@ -184,11 +184,20 @@ class GdbRemote:
             RemoteError: the stub does not give them.
         """
         self._connection.send(b"g")
-        reply = self._answer("g")
+        return self._core_of(self._answer("g"))
+
+    def _core_of(self, reply: bytes) -> tuple[int, ...]:
         try:
             return self._core_layout.unpack_from(bytes.fromhex(reply.decode("ascii")))
         except (ValueError, struct.error) as error:
             raise RemoteError("g", reply.decode("latin-1"), "gives no registers") from error
+
+    def read_core_and_start_step(self) -> tuple[int, ...]:
+        """:meth:`read_core`, then :meth:`start_step`, both asked for at once: one way there and back is saved."""
+        self._connection.send(b"g", self._step_packet)
+        reply = self._answer("g")
+        self._connection.drop_acknowledgement()
+        return self._core_of(reply)
 
     def read_register(self, name: str) -> int | None:
         """The value of one register; ``None`` when the stub has none of that name or cannot read it."""
@@ -227,7 +236,11 @@ class GdbRemote:
 
     def start_step(self) -> None:
         """Let this CPU execute one instruction, the others stand still; :meth:`wait_stop` waits for it."""
-        self._connection.send(b"vCont;s:%b" % self.thread.encode())
+        self._connection.send(self._step_packet)
+
+    @cached_property
+    def _step_packet(self) -> bytes:
+        return b"vCont;s:%b" % self.thread.encode()
 
     def step(self) -> StopReply:
         """Execute one instruction on this CPU."""

@@ -95,6 +95,13 @@ class Connection:
                     raise self._error(item.decode(), "packets arrive damaged")
                 self._write(NAK if item == b"#" else frame(self._sent))
 
+    def drop_acknowledgement(self) -> None:
+        """Do not acknowledge the last packet: one sent with its question does it (QEMU gdbstub.c, gdb_read_byte()).
+
+        A byte that QEMU gets while its machine runs stops that.
+        """
+        self._unsent = b""
+
     def request(self, data: bytes, seconds: float | None = None) -> bytes:
         """Send a packet and return the answer to it."""
         self.send(data)

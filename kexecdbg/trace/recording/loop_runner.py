@@ -74,6 +74,10 @@ class LoopRunner:
         else:
             self._loops[core[PC], core[PSTATE] & EL_BITS] = loop
 
+    def is_head(self, pc: int, pstate: int) -> bool:
+        """Whether a loop that may be run starts at ``pc``."""
+        return (pc, pstate & EL_BITS) in self._loops
+
     def loop_at(self, core: Core) -> Loop | None:
         """The loop to run that starts at the PC, if there is one."""
         loop = self._loops.get((core[PC], core[PSTATE] & EL_BITS)) if self._loops else None

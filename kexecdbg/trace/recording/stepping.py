@@ -1,7 +1,8 @@
 """Records a machine by stepping it through its gdbstub: the full state at each step.
 
-What makes it fast: one packet for the general registers, system registers read only after what can change them, and
-the record of one step made while the machine executes the next.
+What makes it fast: one packet for the general registers, system registers read only after what can change them, the
+record of one step made while the machine executes the next, and the next step asked for together with the registers
+where nothing has to be looked at before it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from kexecdbg.machine.gdb_remote import MachineEndedError
 from kexecdbg.trace.recording.analyses import look_at_end, look_at_switch
 from kexecdbg.trace.recording.copies import Piece
 from kexecdbg.trace.recording.loop_runner import LoopRunner
-from kexecdbg.trace.recording.observer import PC, Record, StepObserver, check_core_names
-from kexecdbg.trace.recording.plan import Concern
+from kexecdbg.trace.recording.observer import PC, PSTATE, Core, Record, StepObserver, check_core_names
+from kexecdbg.trace.recording.plan import Concern, Plan
 from kexecdbg.trace.recording.result import EndReason, Limits, RecordingResult
 from kexecdbg.trace.recording.stepped_cpu import SteppedCpu
 from kexecdbg.trace.records import ExceptionTaken
@@ -58,6 +59,10 @@ class SteppingRecorder:
         self._repeats = 0
         self._remarks: list[str] = []
         self._stop = stop or threading.Event()
+        self._limits = Limits()
+        self._deadline: float | None = None
+        self._is_ahead = False
+        """The step from the present state has been started already."""
 
     def record(self, limits: Limits) -> RecordingResult:
         """Record until one of ``limits`` is reached, the machine ends or the CPU gets stuck.
@@ -66,12 +71,13 @@ class SteppingRecorder:
             TargetError: the stub does not answer; what was recorded until then is in the trace.
             TraceError: the trace cannot be written.
         """
-        deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
+        self._limits = limits
+        self._deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
         if self._loops:
             self._loops.stepped_through = limits.until
         look_at_switch(self._observer.state(), self._observer.seen)
         try:
-            while (reason := self._end(limits, deadline) or self._advance(deadline)) is None:
+            while (reason := self._end() or self._advance()) is None:
                 pass
         except MachineEndedError:
             reason = EndReason.MACHINE_ENDED
@@ -82,39 +88,49 @@ class SteppingRecorder:
             look_at_end(self._observer.state(), self._observer.seen)
         return RecordingResult(self._writer.steps, reason, tuple(self._remarks))
 
-    def _end(self, limits: Limits, deadline: float | None) -> EndReason | None:
-        steps = self._writer.steps + (self._pending is not None)
+    def _end(self) -> EndReason | None:
+        """Why the recording has to end here; a step that was started is taken first."""
+        if self._is_ahead:
+            return None
+        limits, steps = self._limits, self._steps
         if limits.steps is not None and steps >= limits.steps:
             return EndReason.STEPS
         if self._core[PC] in limits.until and steps:
             return EndReason.REACHED
         if self._repeats >= limits.repeats:
             return EndReason.SPINS
-        if deadline is not None and time.monotonic() >= deadline:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
             return EndReason.SECONDS
         return EndReason.STOPPED if self._stop.is_set() else None
 
-    def _advance(self, deadline: float | None) -> EndReason | None:
+    @property
+    def _steps(self) -> int:
+        """How many steps have been made and read."""
+        return self._writer.steps + (self._pending is not None)
+
+    def _advance(self) -> EndReason | None:
         """One step, or one folded loop; the reason when the recording has to end."""
-        if self._writer.pending_steps >= STEPS_PER_BLOCK - 1:
+        if not self._is_ahead and self._writer.pending_steps >= STEPS_PER_BLOCK - 1:
             self._audit()
         observer, before = self._observer, self._core
         plan = observer.plan(before)
-        loop = self._loops.loop_at(before) if self._loops else None
-        if self._loops and loop is not None:
-            self._emit()
-            self._core = self._loops.run(loop, before, deadline)
-            return None
         writes: list[Piece] = []
-        if plan is not None and plan.concerns:
-            if plan.concerns & Concern.WAITS:
-                return EndReason.WAITS
-            writes = observer.prepare(plan, before)
-        self._cpu.start_step()
+        if not self._is_ahead:
+            loop = self._loops.loop_at(before) if self._loops else None
+            if self._loops and loop is not None:
+                self._emit()
+                self._core = self._loops.run(loop, before, self._deadline)
+                return None
+            if plan is not None and plan.concerns:
+                if plan.concerns & Concern.WAITS:
+                    return EndReason.WAITS
+                writes = observer.prepare(plan, before)
+            self._cpu.start_step()
         self._emit()
         if self._cpu.wait_stop(_STEP_SECONDS).ended:
             return EndReason.MACHINE_ENDED
-        self._core = self._cpu.read_core()
+        self._is_ahead = plan is not None and self._may_go_ahead(plan, before)
+        self._core = self._cpu.read_core_and_start_step() if self._is_ahead else self._cpu.read_core()
         self._pending = observer.take(plan, before, self._core, writes)
         exception = self._pending.exception
         if self._pending.loses_track:
@@ -124,6 +140,31 @@ class SteppingRecorder:
             self._loops.stepped(plan, self._core)
         at_rest = self._core == before and plan is not None and plan.successors[:1] == (before[PC],)
         return EndReason.RESTS if at_rest else None
+
+    def _may_go_ahead(self, plan: Plan, before: Core) -> bool:
+        """Whether the step after ``plan`` can be started before the registers are read.
+
+        It can when ``plan`` cannot have taken an exception, and nothing has to be looked at before or after any of the
+        instructions that it can lead to: those have been decoded under the present translation. No interrupt comes
+        between (QEMU gdbstub.c, SSTEP_NOIRQ).
+        """
+        following = plan.successors
+        if plan.concerns or not following or plan.is_loop_end or self._stop.is_set():
+            return False
+        limits, pstate = self._limits, before[PSTATE]
+        if limits.steps is not None and self._steps + 2 > limits.steps:
+            return False
+        if self._writer.pending_steps >= STEPS_PER_BLOCK - 3:
+            return False
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return False
+        for pc in following:
+            known = self._observer.known_plan(pc, pstate)
+            if known is None or known.concerns or pc in limits.until or pc == before[PC]:
+                return False
+            if self._loops and self._loops.is_head(pc, pstate):
+                return False
+        return True
 
     def _count_repeats(self, pc: int, exception: ExceptionTaken | None) -> None:
         if exception is None:
