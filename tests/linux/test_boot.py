@@ -1,70 +1,64 @@
-"""The real kernel: booted without and with VHE, its tables walked, and a whole kexec into a second kernel.
-
-Debian's packages are fetched on the first run; where they cannot be had the tests fail and say why.
-"""
+"""The guest itself: what boots on each CPU, and a kexec of the user's own files that nobody looks at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
-import pytest
+from kexecdbg.lab.linux import initramfs
+from kexecdbg.lab.linux.guest import LinuxGuest, boot_linux
+from kexecdbg.lab.linux.packages import fetch_kernel, fetch_symbols
+from tests.linux.course import COURSES, RAM_MIB, SECONDS, Course
 
-from kexecdbg.lab.linux.guest import LinuxGuest, LinuxMachine, boot_linux
-from kexecdbg.session.gdb import GdbSession
-
-SECONDS = 120.0
+RAM_PAGES = RAM_MIB * 256
 
 
-@contextmanager
-def in_init(guest: LinuxGuest) -> Iterator[LinuxMachine]:
-    """A machine whose first kernel has reached init."""
+def test_kvm_is_there(course: Course) -> None:
+    """Without VHE it is at EL2, with the TCR_EL2 of the mail; with VHE the kernel itself is."""
+    mode = "VHE mode" if course.has_vhe else "Hyp mode"
+    assert f"{mode} initialized successfully" in course.dmesg
+    assert course.registers["TCR_EL2"]["layout"] == ("E2H=1" if course.has_vhe else "E2H=0")
+    assert (course.registers["TCR_EL2"]["value"] == "0x80843510") is not course.has_vhe
+
+
+def test_the_kernel_maps_ram_page_by_page(course: Course) -> None:
+    assert course.table["regime"] == ("EL2&0" if course.has_vhe else "EL1&0")
+    assert RAM_PAGES < course.table["entries"] < RAM_PAGES + RAM_PAGES // 16
+
+
+def test_the_options_of_the_machine_reach_the_guest(course: Course) -> None:
+    wanted = COURSES[course.name]
+    assert course.cpus == f"{wanted.cpus}\n"
+    assert "ITS: No ITS available" in course.dmesg
+    words = course.command_line.split()
+    assert ("nokaslr" not in words, "kexecdbg.test=7" in words) == (wanted.kaslr, bool(wanted.append))
+
+
+def test_the_second_kernel_is_up(course: Course) -> None:
+    first, second = course.releases
+    assert first == second
+    assert course.second_command_line.split() == [*course.command_line.split(), "kexecdbg.kernel=2"]
+
+
+def test_own_files_and_nobody_looking(tmp_path: Path) -> None:
+    debian = fetch_kernel()
+    initrd = tmp_path / "own.cpio"
+    initrd.write_bytes(initramfs.pack([initramfs.regular("own/file", b"both kernels have it\n")]))
+    guest = LinuxGuest(
+        "cortex-a57",
+        RAM_MIB,
+        kernel=debian.image,
+        vmlinux=fetch_symbols(debian),
+        initrd=initrd,
+        tools=debian.tools,
+        no_checks=True,
+    )
     with boot_linux(guest) as machine:
         machine.start()
-        machine.wait_init(SECONDS)
-        yield machine
-
-
-def documents(machine: LinuxMachine, *lines: str) -> list[Any]:
-    """The JSON documents of our commands in GDB at the machine, which then runs on."""
-    with GdbSession() as gdb:
-        gdb.connect(str(machine.qemu.gdb_socket))
-        found = [gdb.run(line, SECONDS).document for line in lines]
-        gdb.disconnect(resume=True)
-    return found
-
-
-def test_nvhe_boots_and_kexecs_a_second_kernel() -> None:
-    with in_init(LinuxGuest(cpu="cortex-a57", ram_mib=1024)) as machine:
-        assert "Hyp mode initialized successfully" in machine.run("dmesg | grep kvm")
-        machine.load_second()
+        assert machine.wait_init(SECONDS) == debian.release
+        assert (machine.slide(), machine.run("cat /own/file")) == (0, "both kernels have it\n")
+        machine.load_second(SECONDS)
         assert machine.run("cat /sys/kernel/kexec_loaded") == "1\n"
-        # The kernel maps RAM page by page: 262,144 pages are 1 GiB. TCR_EL2 is what KVM left, the mail's own value.
-        table, registers = documents(machine, "walk-ttbr1", "kexec-regs TCR_EL2")
-        assert table["regime"] == "EL1&0"
-        assert 262_144 < table["entries"] < 275_000
-        assert (registers["TCR_EL2"]["value"], registers["TCR_EL2"]["layout"]) == ("0x80843510", "E2H=0")
         machine.execute()
-        first = machine.wait_second()
-        assert first == machine.run("uname -r").strip()
-        assert "kexecdbg.kernel=2" in machine.run("cat /proc/cmdline")
-        assert machine.run("cat /sys/kernel/kexec_loaded") == "0\n"
+        machine.wait_second(SECONDS)
+        assert machine.run("cat /own/file /sys/kernel/kexec_loaded") == "both kernels have it\n0\n"
         assert list(machine.phases) == ["boot", "load", "shutdown", "relocation", "start-up"]
-
-
-def test_vhe_boots_with_the_kernel_at_el2() -> None:
-    with in_init(LinuxGuest(cpu="max", ram_mib=1024, kaslr=True)) as machine:
-        assert "VHE mode initialized successfully" in machine.run("dmesg | grep kvm")
-        assert "nokaslr" not in machine.run("cat /proc/cmdline")
-        (table,) = documents(machine, "walk-ttbr1")
-        assert table["regime"] == "EL2&0"
-        assert 262_144 < table["entries"] < 275_000
-
-
-@pytest.mark.parametrize("its", [False, True])
-def test_the_options_of_the_machine_reach_the_guest(its: bool) -> None:
-    with in_init(LinuxGuest(cpus=2, ram_mib=1024, its=its, append="kexecdbg.test=7")) as machine:
-        assert machine.run("nproc") == "2\n"
-        assert ("ITS: No ITS available" not in machine.run("dmesg")) is its
-        assert "kexecdbg.test=7" in machine.run("cat /proc/cmdline")

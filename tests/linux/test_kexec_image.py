@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +9,9 @@ from kexecdbg.kexec.kernel_elf import open_vmlinux, symbol_address
 from kexecdbg.kexec.kimage_btf import layout_by_btf
 from kexecdbg.kexec.kimage_dwarf import layout_by_dwarf
 from kexecdbg.kexec.kimage_loads import ORDER, layout_by_loads
-from kexecdbg.lab.linux.guest import DEBIAN, LinuxGuest, boot_linux
-from kexecdbg.session.gdb import GdbSession
+from kexecdbg.lab.linux.packages import fetch_kernel, fetch_symbols
+from tests.linux.course import WITHOUT_SYMBOLS, Course
 
-SECONDS = 180.0
 PAGE = 4096
 AN_IMAGE = 20 << 20
 """Less than any kernel of a distribution has."""
@@ -33,8 +29,8 @@ def code_of(vmlinux: Path, name: str, size: int) -> bytes:
     raise AssertionError(f"{name} is in no segment")
 
 
-def check_layouts(vmlinux: Path) -> None:
-    """DWARF, BTF and the loads in the code agree."""
+def test_dwarf_btf_and_the_loads_in_the_code_agree() -> None:
+    vmlinux = fetch_symbols(fetch_kernel())
     by_dwarf, by_btf = layout_by_dwarf(vmlinux), layout_by_btf(vmlinux)
     assert by_dwarf.offsets == by_btf.offsets
     assert (by_dwarf.size, by_dwarf.segments) == (by_btf.size, by_btf.segments)
@@ -42,56 +38,55 @@ def check_layouts(vmlinux: Path) -> None:
     assert by_loads.offsets == {name: by_dwarf.offsets[name] for name in ORDER}
 
 
-def check_image(image: Any) -> None:
-    """Sound, and as large as an image is."""
-    assert (image["sound"], image["audit"], image["list"]["end"]) == (True, [], "done")
+def test_the_image_is_sound_and_as_large_as_an_image_is(course: Course) -> None:
+    image = course.images.with_symbols
+    assert image["argument"]["layout"].startswith("struct kimage, by BTF of vmlinux")
+    assert (image["sound"], image["audit"], image["unchecked"], image["list"]["end"]) == (True, [], [], "done")
     filled = sum(int(each["end"], 16) - int(each["start"], 16) for each in image["segments"])
     assert image["list"]["pages"] * PAGE == filled > AN_IMAGE
     assert len(image["segments"]) == 4  # kernel, initramfs, device tree, purgatory
     assert sum(run["pages"] for run in image["list"]["runs"]) == image["list"]["pages"]
+
+
+def test_every_destination_is_in_the_linear_map_and_writable(course: Course) -> None:
+    image = course.images.with_symbols
+    assert image["regime"] == ("EL2&0" if course.has_vhe else "EL1&0")
     for each in image["destinations"]:
         assert each["mapped"] == int(each["end"], 16) - int(each["start"], 16)
         assert int(each["va"], 16) >> 48 == 0xFFFF
-    assert {"argument", "code", "tables", "vectors"} == {area["kind"] for area in image["areas"]}
 
 
-def test_the_image_of_a_second_kernel(tmp_path: Path) -> None:
-    core = tmp_path / "guest.core"
-    guest = LinuxGuest(cpu="cortex-a57", ram_mib=1024, vmlinux=DEBIAN)
-    try:
-        with boot_linux(guest) as machine, GdbSession() as gdb:
-            assert machine.symbol_file is not None
-            check_layouts(machine.symbol_file)
-            machine.start()
-            machine.wait_init(SECONDS)
-            machine.load_second(SECONDS)
-            slide = machine.slide()
-            gdb.connect(str(machine.qemu.gdb_socket))
-            gdb.command(f"symbol-file {machine.symbol_file} -o {slide:#x}", SECONDS)
-            live = gdb.run("kexec-image", SECONDS).document
-            assert live["argument"]["layout"].startswith("struct kimage, by BTF of vmlinux")
-            check_image(live)
-            gdb.command("symbol-file")
-            bare = gdb.run(f"kexec-image {live['argument']['address']}", SECONDS).document
-            assert bare["argument"]["layout"] == "struct kimage, 5.16 to 6.1"
-            check_image(bare)
-            gdb.command(f"monitor dump-guest-memory {core}", SECONDS)
-        command = [
-            sys.executable,
-            "-m",
-            "kexecdbg",
-            "image",
-            "--json",
-            "--core",
-            str(core),
-            live["argument"]["address"],
-        ]
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        assert (finished.returncode, finished.stderr) == (0, "")
-        dumped = json.loads(finished.stdout)
-        check_image(dumped)
-        same = ("list", "segments", "destinations")
-        assert {key: dumped[key] for key in same} == {key: live[key] for key in same}
-        assert any(clause.startswith("TCR_EL1 = ") for clause in dumped["assumptions"])
-    finally:
-        core.unlink(missing_ok=True)
+def test_the_control_pages_are_the_code_the_tables_the_vectors_and_the_swap_page(course: Course) -> None:
+    image = course.images.with_symbols
+    made = {int(area["start"], 16) & -PAGE for area in image["areas"] if area["kind"] in ("code", "tables")}
+    vectors = int(image["argument"]["fields"]["arch.el2_vectors"], 16)
+    assert bool(vectors) is not course.has_vhe
+    control = {
+        page
+        for each in image["control_pages"]["ranges"]
+        for page in range(int(each["start"], 16), int(each["end"], 16), PAGE)
+    }
+    assert len(control) == image["control_pages"]["pages"]
+    made |= {vectors} if vectors else set()
+    assert made < control
+    assert len(control - made) == 1
+
+
+def test_by_its_address_and_without_symbols_it_is_the_same(course: Course) -> None:
+    with_symbols, by_address = (dict(each) for each in (course.images.with_symbols, course.images.by_address))
+    layouts = [each.pop("argument")["layout"] for each in (with_symbols, by_address)]
+    assert (layouts[1] == "struct kimage, 5.16 to 6.1") is (course.name in WITHOUT_SYMBOLS)
+    assert by_address == with_symbols
+
+
+def test_a_dump_gives_the_same(course: Course) -> None:
+    live, dumped = course.images.with_symbols, course.images.dumped
+    same = ("sound", "audit", "list", "segments", "destinations", "areas")
+    assert {key: dumped[key] for key in same} == {key: live[key] for key in same}
+    tcr = "TCR_EL2" if course.has_vhe else "TCR_EL1"
+    assert any(clause.startswith(f"{tcr} = ") for clause in dumped["assumptions"])
+
+
+def test_a_dump_from_after_the_copy_has_every_page(course: Course) -> None:
+    verified: Any = course.images.dumped["verified"]
+    assert (verified["pages"], verified["differing"]) == (course.images.dumped["list"]["pages"], 0)

@@ -31,10 +31,6 @@ SUMMARY = (
 )
 
 
-_SAME_DUMP = Path()
-"""In place of a file: the dump that is looked at."""
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The dump, the address, and what the dump does not have."""
     parser.add_argument("--core", required=True, type=Path, metavar="FILE", help="the ELF file of dump-guest-memory")
@@ -48,12 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vmlinux", type=Path, metavar="FILE", help="take struct kimage's layout from this kernel")
     parser.add_argument("--assume", action="append", default=[], metavar="REG=VALUE", help="a register's value")
     parser.add_argument(
-        "--compare",
-        nargs="?",
+        "--after",
         type=Path,
-        const=_SAME_DUMP,
-        metavar="BEFORE",
-        help="compare every destination page with what its source holds, in this dump or in an earlier one, BEFORE",
+        metavar="LATER",
+        help="compare every destination page in LATER, a dump from after the copy, with what its source holds in FILE",
     )
     parser.add_argument("--list", action="store_true", help="show every run of the page list")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
@@ -73,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         elif kernel is not None:
             found = find_argument(core, (found.address,), kernel)
         view = view_image(state, core, found)
-        comparison = None if arguments.compare is None else _compare(view.pages, core, arguments.compare)
+        comparison = None if arguments.after is None else _compare(view.pages, core, arguments.after)
         if arguments.json:
             verified = None if comparison is None else comparison_json(comparison)
             print(json.dumps({**image_json(view), "verified": verified, "core_missing": list(core.missing)}, indent=1))
@@ -87,14 +81,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if view.sound and (comparison is None or not comparison.differing) else 1
 
 
-def _compare(pages: PageList, core: ElfCore, before: Path) -> PageComparison:
-    """The destinations in ``core`` against the sources in the dump ``before``."""
+def _compare(pages: PageList, core: ElfCore, after: Path) -> PageComparison:
+    """The destinations in the dump ``after`` against the sources in ``core``.
+
+    The list is that of ``core``: the copy may overwrite struct kimage itself, as Linux allows it to since 5.19.
+    """
     from kexecdbg.kexec.page_contents import PageContents
 
-    if before == _SAME_DUMP:
-        return PageContents(pages, core).compare(core)
-    with ElfCore(before) as earlier:
-        return PageContents(pages, earlier).compare(core)
+    contents = PageContents(pages, core)
+    with ElfCore(after) as later:
+        return contents.compare(later)
 
 
 def _state(core: ElfCore, arguments: argparse.Namespace) -> CpuState:
