@@ -16,6 +16,8 @@ from kexecdbg.trace.recording.device_registers import read_device_registers
 from kexecdbg.trace.recording.symbols import build_id
 
 _CPU_TYPE = re.compile(r"child<([\w.-]+)-arm-cpu>")
+_DIRECTORIES = re.compile(r"(?<![\w.])/(?:[^/,=]+/)+")
+"""The directories of an absolute path, on its own or in an option (``mem-path=/dev/shm/ram,share=on``)."""
 _CHANGED_ONLY_BY_INSTRUCTIONS = frozenset({"PAR_EL1"})
 """Registers that the evaluation calls volatile because other software may have used them; here every change is seen."""
 
@@ -66,9 +68,20 @@ def describe(
 
 
 def command_line_of(pid: int) -> tuple[str, ...]:
-    """The command line of a running process; empty when it cannot be read, or is not QEMU's."""
+    """The command line of a running process; empty when it cannot be read, or is not QEMU's.
+
+    Of paths it has only the files' names: a trace is made to be sent to others, and directories say who works where.
+    """
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
     except OSError:
         return ()
-    return tuple(words) if "qemu-system" in Path(words[0]).name else ()
+    if "qemu-system" not in Path(words[0]).name:
+        return ()
+    return without_directories(words)
+
+
+def without_directories(words: Sequence[str]) -> tuple[str, ...]:
+    """A command line of QEMU's with absolute paths cut down to the files' names, but for ``-append``."""
+    pairs = zip(["", *words], words, strict=False)
+    return tuple(word if before == "-append" else _DIRECTORIES.sub("", word) for before, word in pairs)

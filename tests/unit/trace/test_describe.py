@@ -1,0 +1,27 @@
+"""What a trace's header says, and does not say, of the machine that it was recorded on."""
+
+from __future__ import annotations
+
+import pytest
+
+from kexecdbg.trace.recording.describe import without_directories
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("/home/somebody/qemu/build/qemu-system-aarch64", "qemu-system-aarch64"),
+        (
+            "memory-backend-file,id=ram,mem-path=/dev/shm/a b/ram,share=on",
+            "memory-backend-file,id=ram,mem-path=ram,share=on",
+        ),
+        ("unix:/tmp/one/gdb.sock,server=on", "unix:gdb.sock,server=on"),
+        ("virt,virtualization=on", "virt,virtualization=on"),
+    ],
+)
+def test_directories_are_left_out(word: str, kept: str) -> None:
+    assert without_directories(["-x", word]) == ("-x", kept)
+
+
+def test_the_kernel_s_parameters_are_the_guest_s() -> None:
+    assert without_directories(["-append", "root=/dev/vda init=/sbin/init"])[1] == "root=/dev/vda init=/sbin/init"
