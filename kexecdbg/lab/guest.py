@@ -53,7 +53,7 @@ def build_program(name: str, addresses: Mapping[str, int], included: Mapping[str
         _run("as", "-I", str(directory), "-o", str(object_file), str(source / f"{name}.s"))
         definitions = [f"--defsym={symbol}={value:#x}" for symbol, value in addresses.items()]
         _run(
-            "ld", "-nostdlib", "--no-warn-rwx-segments", "-z", "max-page-size=4096", *definitions,
+            "ld", "-nostdlib", "--no-warn-rwx-segments", "--build-id", "-z", "max-page-size=4096", *definitions,
             "-T", str(source / f"{name}.ld"), "-o", str(elf_file), str(object_file),
         )  # fmt: skip
         return _load(elf_file)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
+from elftools.elf.notes import iter_notes
 from elftools.elf.sections import NoteSection, SymbolTableSection
 
 from kexecdbg.errors import EnvironmentProblem
+
+_BUILD_ID = ".note.gnu.build-id"
 
 
 def build_id(path: Path) -> str:
@@ -21,8 +24,9 @@ def build_id(path: Path) -> str:
     """
     with _opened(path) as elf:
         for section in elf.iter_sections():
-            if isinstance(section, NoteSection):
-                for note in section.iter_notes():
+            # A section that a linker script keeps out of memory, (INFO), has lost its type.
+            if isinstance(section, NoteSection) or section.name == _BUILD_ID:
+                for note in iter_notes(elf, section["sh_offset"], section["sh_size"]):
                     if note["n_type"] == "NT_GNU_BUILD_ID":
                         return str(note["n_desc"])
     return ""
