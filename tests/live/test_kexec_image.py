@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 
 from kexecdbg.errors import KexecdbgError
+from kexecdbg.kexec.argument import ArgumentLayout
+from kexecdbg.kexec.reloc_arg import PATCH_V1, PATCH_V9
 from kexecdbg.lab.enable import EnableCase
+from kexecdbg.lab.relocation import ARGUMENT, RELOCATION_CODE
+from kexecdbg.lab.relocation_v9 import RelocationV9Case
 from kexecdbg.machine.elf_core import ElfCore
 from tests.live.machines import SECONDS, Bench, bench
 
@@ -20,6 +24,8 @@ NOT_IN_A_DUMP = (
     "HCR_EL2", "SCTLR_EL1", "SCTLR_EL2", "TCR_EL2", "MAIR_EL2", "TTBR0_EL2", "VBAR_EL2", "ID_AA64MMFR0_EL1",
     "ID_AA64MMFR1_EL1", "ID_AA64MMFR2_EL1", "ID_AA64PFR0_EL1",
 )  # fmt: skip
+RAM = 0x4000_0000
+FREE_PAGE = 0x1_9000_0000
 START, END = 0x1_8000_0000, 0x1_B400_0000
 """What the guest uses of its 8 GiB."""
 
@@ -73,6 +79,28 @@ def test_what_is_no_argument_is_refused(at_switch: Bench) -> None:
     assert "neither a struct kimage nor a kern_reloc_arg" in message and "--vmlinux" in message
     assert "not a sound ELF file" in at_switch.refused("kexec-image --vmlinux /dev/null")
     assert "cannot evaluate" in at_switch.refused("kexec-image no_such_symbol")
+
+
+@pytest.mark.parametrize("layout", [PATCH_V1, PATCH_V9], ids=lambda layout: layout.name)
+def test_the_arguments_of_the_later_patches(layout: ArgumentLayout) -> None:
+    """The lab's relocation of 2020, and its argument laid out as it was in August 2019, in a free page."""
+    with bench(RelocationV9Case()) as lab:
+        live = lab.run(f"kexec-image {ARGUMENT:#x}")
+        address = ARGUMENT if layout is PATCH_V9 else FREE_PAGE
+        fields = {name: int(value, 16) for name, value in live["argument"]["fields"].items()}
+        if layout is PATCH_V1:
+            del fields["trans_t0sz"]
+            with lab.machine.qemu.ram_file.open("r+b") as ram:
+                ram.seek(address - RAM)
+                ram.write(PATCH_V1.pack(fields))
+        lab.stop_at(RELOCATION_CODE)
+        image = lab.run(f"kexec-image {address:#x}")
+    assert image["argument"]["layout"] == layout.name
+    assert {name: int(value, 16) for name, value in image["argument"]["fields"].items()} == fields
+    assert image["list"] == live["list"] and image["list"]["pages"] == 65
+    pages = {each["start"]: each["end"] for each in image["destinations"]}
+    assert pages == {"0x180000000": "0x180001000", "0x180080000": "0x1800c0000"}
+    assert (image["sound"], image["audit"], image["control_pages"]) == (True, [], None)
 
 
 def test_without_code_ahead_it_says_what_to_type() -> None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kexecdbg.errors import EnvironmentProblem
+from kexecdbg.errors import EnvironmentProblem, PackagesUnavailable
 from kexecdbg.lab.linux import guest, packages
 from kexecdbg.lab.linux.guest import DEBIAN, LinuxGuest, build_initrd, linked_text, machine_options
 from kexecdbg.lab.linux.kernel_image import load_image
@@ -58,6 +58,9 @@ def test_every_option_reaches_qemu(kernel: Path, tools: Tools, tmp_path: Path) -
     assert machine == "virtualization=on,gic-version=3,its=on,dtb-randomness=on"
     assert options["-append"].endswith("rdinit=/kexecdbg/init a=1 b")
     assert options["-smp"] == "3"
+    assert "-icount" not in options
+    wanted = LinuxGuest(icount=4, kernel=kernel, tools=tools)
+    assert arguments(wanted, tmp_path)[1]["-icount"] == "shift=4"
 
 
 def test_the_initramfs_has_the_second_kernel_and_lies_on_the_users(tools: Tools) -> None:
@@ -138,7 +141,9 @@ def test_nothing_is_fetched_when_kernel_and_tools_are_given(
 def test_without_apt_the_message_names_the_files_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("kexecdbg.lab.linux.apt.shutil.which", lambda name: None)
-    with pytest.raises(EnvironmentProblem, match=r"apt-get, .* not found.*--kernel Image .*--busybox FILE and --kexec"):
+    with pytest.raises(
+        PackagesUnavailable, match=r"apt-get, .* not found.*--kernel Image .*--busybox FILE and --kexec"
+    ):
         packages.fetch_kernel()
     assert [path.name for path in (tmp_path / "kexecdbg" / "linux").iterdir()] == ["lock"]
 
@@ -146,13 +151,24 @@ def test_without_apt_the_message_names_the_files_to_give(tmp_path: Path, monkeyp
 def test_a_full_disk_is_noticed_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("kexecdbg.lab.linux.packages.shutil.disk_usage", lambda path: SimpleNamespace(free=5 << 20))
-    with pytest.raises(EnvironmentProblem, match="5 MiB free and 300 are needed; set XDG_CACHE_HOME"):
+    with pytest.raises(PackagesUnavailable, match="5 MiB free and 300 are needed; set XDG_CACHE_HOME"):
         packages.fetch_kernel()
+
+
+def test_a_damaged_cache_is_not_the_same_as_packages_that_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "kexecdbg" / "linux" / "debian").mkdir(parents=True)
+    with pytest.raises(EnvironmentProblem, match="not what kexecdbg put there") as refused:
+        packages.fetch_kernel()
+    assert not isinstance(refused.value, PackagesUnavailable)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("linux --icount 11", "QEMU takes 0 to 10"),
         ("linux --gdb --json", "give one of them"),
         ("linux --memory 64", "at least --memory 512"),
         ("linux --busybox x", "--busybox and --kexec go together"),
