@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 
-_NAMES = ("start", "kernel", "relocate", "record")
+_NAMES = ("start", "kernel", "relocate", "record", "record_relocation")
 
 
 def main() -> None:
     """Run the benchmarks that the command line names."""
     modules = {name: importlib.import_module(f"tests.bench.{name}") for name in _NAMES}
-    listing = "\n".join(f"  {name:<8} {module.SUMMARY}" for name, module in modules.items())
+    listing = "\n".join(f"  {name:<18} {module.SUMMARY}" for name, module in modules.items())
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench",
         epilog=f"benchmarks:\n{listing}",
