@@ -14,7 +14,7 @@ from kexecdbg.checks.relocating.phases import Moment, read_counter
 from kexecdbg.checks.relocation import CODE_PAGE_SIZE, Relocation, find_relocation
 from kexecdbg.checks.situation import read_through
 from kexecdbg.errors import MemoryUnreadableError, TargetError, UsageError
-from kexecdbg.kexec.argument import RelocationArgument, Role
+from kexecdbg.kexec.argument import Addressing, RelocationArgument, Role
 from kexecdbg.kexec.page_list import EntryKind
 from kexecdbg.kexec.recognise import recognise
 from kexecdbg.machine.state import CpuState
@@ -51,6 +51,7 @@ def approach(control: RelocationControl, symbols: Mapping[str, int], seconds: fl
     if here is not None:
         return Approach(here, ())
     _check_not_begun(control)
+    _check_kind(control)
     entries = set(_entries(control, symbols))
     calls = {symbols[name]: name for name in (REBOOT, JUMP) if name in symbols}
     if not entries and not calls:
@@ -84,6 +85,18 @@ def relocation_here(control: RelocationControl) -> Relocation | None:
     if relocation is None or relocation.loop is None or not goes_through_page_list(relocation.loop):
         return None
     return None if any(each.address == pc for each in relocation.loop.loop) else relocation
+
+
+def _check_kind(control: RelocationControl) -> None:
+    """The relocations of PATCH v1 to v9 go by ``eret`` to code that cannot be followed, and copy in one go."""
+    state = control.state()
+    relocation = find_relocation(state, state, control.memory, state.require("PC", "where the relocation is"))
+    if relocation is not None and relocation.argument.layout.addressing is Addressing.CONTIGUOUS:
+        argument = relocation.argument
+        raise UsageError(
+            f"{argument.layout.name}, at {argument.address:#x}: kexec-relocate follows a copy that goes through the "
+            "page list (RFC v2, mainline); use kexec-image to audit this one, kexec-step for its switch"
+        )
 
 
 def _check_not_begun(control: RelocationControl) -> None:

@@ -1,7 +1,7 @@
 """The CPUs that still run when a relocation begins: the kernel has to have stopped every one but its own.
 
-Linux stops them in machine_shutdown() (arch/arm64/kernel/process.c), and machine_kexec() (machine_kexec.c there) ends in
-a BUG when one is left.
+Linux stops them in machine_shutdown() (arch/arm64/kernel/process.c), and machine_kexec() (machine_kexec.c there) ends
+in a BUG when one is left.
 """
 
 from __future__ import annotations
