@@ -60,6 +60,8 @@ class TraceWriter:
         self._versions: list[PageVersion] = []
         self._version_steps: dict[int, list[int]] = {}
         self._blocks: list[StepBlock] = []
+        self._written = 0
+        """How many steps are in the file."""
         self._pending = PendingSteps(0, self._known.copy(), self._values.copy(), int(state["PC"]))
         self._frames = FrameWriter(path)
         self._frames.append(FrameType.HEADER, header.pack())
@@ -85,7 +87,7 @@ class TraceWriter:
     @property
     def pending_steps(self) -> int:
         """How many steps are collected and not written yet."""
-        return sum(block.count for block in self._blocks) + len(self._pending)
+        return self.steps - self._written
 
     @property
     def pc(self) -> int:
@@ -250,6 +252,7 @@ class TraceWriter:
         self._write_versions()
         self._frames.append(FrameType.STEPS, concatenate(self._blocks).pack())
         self._blocks.clear()
+        self._written = self.steps
 
     def _write_versions(self) -> None:
         if self._versions or self._new_contents:
