@@ -37,6 +37,11 @@ def monitor(cursor: Cursor, command: str) -> str:
     return f"unknown command: '{line}'; this is a replay, 'monitor help' lists what there is\n"
 
 
+def openocd_monitor(command: str) -> str:
+    """What OpenOCD's interpreter prints for a command that it does not have (helper/command.c, Jim Tcl)."""
+    return f'invalid command name "{command.split()[0] if command.split() else ""}"\n'
+
+
 def _goto(cursor: Cursor, place: str) -> str:
     try:
         cursor.go(state_named(cursor.trace, place))

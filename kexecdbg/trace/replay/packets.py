@@ -10,7 +10,8 @@ from kexecdbg.machine.gdb_remote.description import DescribedRegister, TargetDes
 from kexecdbg.machine.replayed_memory import POPULATED
 from kexecdbg.machine.replayed_memory import answer as populated_answer
 from kexecdbg.trace.replay.cursor import Cursor, Stop, StopReason
-from kexecdbg.trace.replay.monitor import monitor
+from kexecdbg.trace.replay.monitor import monitor, openocd_monitor
+from kexecdbg.trace.replay.stub_features import Feature, StubFeatures
 from kexecdbg.trace.replay.watchpoints import WatchKind, Watchpoint
 
 MOST_BYTES = 0x8000
@@ -22,7 +23,8 @@ _MALFORMED = b"E.the packet cannot be understood"
 _UNREADABLE = b"E14"
 """What QEMU answers, EFAULT. GDB 13 takes no text for an error of an ``m`` packet."""
 _THREAD = b"thread:01;"
-_SUPPORTED = b"PacketSize=10000;qXfer:features:read+;vContSupported+;QStartNoAckMode+;ReverseStep+;ReverseContinue+"
+_SUPPORTED = b"PacketSize=10000;qXfer:features:read+;vContSupported+;QStartNoAckMode+"
+_REVERSE = b";ReverseStep+;ReverseContinue+"
 _WATCHES = {"2": WatchKind.WRITE, "3": WatchKind.READ, "4": WatchKind.ACCESS}
 _TRANSFER = re.compile(r"qXfer:features:read:([^:]*):([0-9a-fA-F]{1,8}),([0-9a-fA-F]{1,8})\Z")
 _RANGE = re.compile(r"([0-9a-fA-F]{1,16}),([0-9a-fA-F]{1,16})\Z")
@@ -45,8 +47,9 @@ class PacketAnswers:
         acknowledges: packets are acknowledged; until the client asks to leave it.
     """
 
-    def __init__(self, cursor: Cursor, description: TargetDescription) -> None:
+    def __init__(self, cursor: Cursor, description: TargetDescription, features: StubFeatures | None = None) -> None:
         self.cursor = cursor
+        self.features = features or StubFeatures()
         self.ended = False
         self.acknowledges = True
         self._description = description
@@ -57,7 +60,9 @@ class PacketAnswers:
         """The packets to send for ``packet``; an empty one when it is not known, none when nobody waits."""
         text = packet.decode("latin-1")
         handler = _handler_of(text)
-        if handler is None:
+        if handler is None or any(
+            text.startswith(beginning) and not self.features.has(feature) for beginning, feature in _PART_OF.items()
+        ):
             return (b"",)
         try:
             reply = handler(self, text)
@@ -72,7 +77,7 @@ class PacketAnswers:
     # What there is
 
     def _supported(self, text: str) -> bytes:
-        return _SUPPORTED
+        return _SUPPORTED + (_REVERSE if self.features.has(Feature.REVERSE) else b"")
 
     def _without_acknowledgement(self, text: str) -> bytes:
         self.acknowledges = False
@@ -209,10 +214,14 @@ class PacketAnswers:
         return ()
 
     def _monitor(self, text: str) -> tuple[bytes, ...]:
+        if not self.features.has(Feature.MONITOR) and not self.features.has_openocd_monitor:
+            return (b"",)
         command = text.removeprefix("qRcmd,")
         if not _HEXADECIMAL.match(command):
             raise _MalformedPacketError
-        output = monitor(self.cursor, bytes.fromhex(command).decode("utf-8", "replace")).encode()
+        line = bytes.fromhex(command).decode("utf-8", "replace")
+        answer = openocd_monitor(line) if self.features.has_openocd_monitor else monitor(self.cursor, line)
+        output = answer.encode()
         pieces = (output[start : start + _MONITOR_CHUNK] for start in range(0, len(output), _MONITOR_CHUNK))
         return (*(b"O" + piece.hex().encode() for piece in pieces), b"OK")
 
@@ -270,6 +279,15 @@ _BEGINNINGS: Mapping[str, _Handler] = {
     "M": PacketAnswers._refuse_write,
 }
 """X, a write in binary, is left out: GDB then uses M."""
+_PART_OF: Mapping[str, Feature] = {
+    "qqemu.PhyMemMode": Feature.PHYSICAL_MEMORY,
+    "Qqemu.PhyMemMode:": Feature.PHYSICAL_MEMORY,
+    POPULATED: Feature.PHYSICAL_MEMORY,
+    "qThreadExtraInfo,": Feature.MONITOR,
+    "bs": Feature.REVERSE,
+    "bc": Feature.REVERSE,
+}
+"""Packets that a stub does not know without the feature. Only QEMU's describes threads as it does."""
 
 
 def _handler_of(text: str) -> _Handler | None:

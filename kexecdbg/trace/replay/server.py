@@ -18,6 +18,7 @@ from kexecdbg.machine.gdb_remote.framing import ACK, NAK, Incoming, frame
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.replay.cursor import Cursor
 from kexecdbg.trace.replay.packets import PacketAnswers
+from kexecdbg.trace.replay.stub_features import StubFeatures
 from kexecdbg.trace.replay.target_description import description_of
 
 _RECEIVE = 65536
@@ -32,14 +33,16 @@ class ReplayServer:
     Attributes:
         trace: the trace.
         state: where each client starts.
+        features: what the gdbstub offers.
     """
 
     trace: Trace
     state: int = 0
+    features: StubFeatures = field(default_factory=StubFeatures)
     _clients: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._description = description_of(self.trace.header)
+        self._description = description_of(self.trace.header, self.features)
 
     async def client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one client until it leaves, or sends what cannot be understood at all."""
@@ -56,7 +59,7 @@ class ReplayServer:
 
     async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         incoming = Incoming()
-        answers = PacketAnswers(Cursor(self.trace, self.state), self._description)
+        answers = PacketAnswers(Cursor(self.trace, self.state), self._description, self.features)
         last: tuple[bytes, ...] = ()
         while not answers.ended and (data := await reader.read(_RECEIVE)):
             incoming.feed(data)

@@ -8,22 +8,30 @@ from xml.sax.saxutils import quoteattr
 from kexecdbg.errors import TraceError
 from kexecdbg.machine.gdb_remote.description import TargetDescription, read_description
 from kexecdbg.trace.header import TraceHeader
+from kexecdbg.trace.replay.stub_features import Feature, StubFeatures, StubKind
 
 _MOST_BYTES = 256
 """Of one register: an SVE vector of 2048 bits."""
 _GENERAL = tuple(f"X{number}" for number in range(31))
 _CORE = (*_GENERAL, "SP", "PC", "PSTATE")
+_FEATURES = {StubKind.QEMU: "org.qemu.gdb.arm.sys.regs", StubKind.OPENOCD: "net.sourceforge.openocd.banked"}
 _HEAD = '<?xml version="1.0"?>\n<!DOCTYPE target SYSTEM "gdb-target.dtd">\n<target><architecture>aarch64</architecture>'
 
 
-def description_of(header: TraceHeader) -> TargetDescription:
+def description_of(header: TraceHeader, features: StubFeatures | None = None) -> TargetDescription:
     """What GDB is told of the registers; with the recorded stub's own text, names and numbers are the same as live.
+
+    A stub that does not offer all registers (``features``) has a description made from those that it does.
 
     Raises:
         TargetError: the description in the trace is none of AArch64 registers.
         TraceError: numbers or sizes in it are not such as registers have.
     """
-    files = dict(header.target_description) or {"target.xml": _made_from(header.registers)}
+    features = features or StubFeatures()
+    files = dict(header.target_description)
+    if not files or not features.has(Feature.SYSTEM_REGISTERS):
+        offered = features.system_registers(name for name in header.registers if name not in _CORE)
+        files = {"target.xml": _made_from(offered, _FEATURES[features.kind])}
     try:
         description = read_description(files)
     except ValueError as error:
@@ -34,9 +42,8 @@ def description_of(header: TraceHeader) -> TargetDescription:
     return description
 
 
-def _made_from(names: Iterable[str]) -> str:
-    """A description of the core registers that GDB requires (GDB manual, "AArch64 Features") and of all others."""
-    others = [name for name in names if name not in _CORE]
+def _made_from(others: Iterable[str], feature: str) -> str:
+    """A description of the core registers that GDB requires (GDB manual, "AArch64 Features") and of ``others``."""
     core = [f'<reg name="{name.lower()}" bitsize="64"/>' for name in _GENERAL]
     core += [
         '<reg name="sp" bitsize="64" type="data_ptr"/>',
@@ -50,7 +57,7 @@ def _made_from(names: Iterable[str]) -> str:
             '<feature name="org.gnu.gdb.aarch64.core">',
             *core,
             "</feature>",
-            '<feature name="org.qemu.gdb.arm.sys.regs">',
+            f'<feature name="{feature}">',
             *system,
             "</feature>",
             "</target>\n",

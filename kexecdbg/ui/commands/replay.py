@@ -13,6 +13,7 @@ from kexecdbg.qemu.private_directory import PrivateDirectory
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.replay.cursor import state_named
 from kexecdbg.trace.replay.server import ReplayServer, serve
+from kexecdbg.trace.replay.stub_features import Feature, StubFeatures, StubKind
 
 SUMMARY = "Serve a trace to GDB: step and continue forwards and backwards, with every kexecdbg command, without QEMU."
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -28,6 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--listen-anywhere", action="store_true", help="allow a HOST that other machines can reach; anybody can connect"
+    )
+    stub = parser.add_argument_group("the gdbstub", "What it can do; less than QEMU's, to try what a board's has.")
+    stub.add_argument(
+        "--without",
+        action="append",
+        choices=[feature.value for feature in Feature],
+        default=[],
+        help="leave this out (may be repeated)",
+    )
+    stub.add_argument(
+        "--stub",
+        choices=[kind.value for kind in StubKind],
+        default=StubKind.QEMU.value,
+        help="whose registers and packets (default: %(default)s)",
     )
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--goto", metavar="STATE", default="begin", help="start at this state: a number, begin or end")
@@ -45,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     with Trace.open(arguments.trace) as trace:
         for warning in trace.warnings:
             print(f"kexecdbg: {warning}", file=sys.stderr)
-        server = ReplayServer(trace, state_named(trace, arguments.goto))
+        features = StubFeatures(StubKind(arguments.stub), frozenset(map(Feature, arguments.without)))
+        server = ReplayServer(trace, state_named(trace, arguments.goto), features)
         if arguments.listen is not None:
             asyncio.run(_serve(server, arguments.listen, arguments.listen_anywhere))
         else:
