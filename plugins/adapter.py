@@ -15,14 +15,19 @@ from functools import cached_property
 import gdb
 
 from kexecdbg.arm64.bits import mask
-from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
+from kexecdbg.arm64.features import effective_e2h
+from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, accessed_register, decode_instruction
 from kexecdbg.arm64.interfaces import HAVE_EL2
+from kexecdbg.arm64.regimes import current_el
 from kexecdbg.arm64.registers import canonical_name
 from kexecdbg.errors import TargetError
+from kexecdbg.machine.control_registers import control_registers
+from kexecdbg.machine.cpu_view_memory import CpuViewMemory
 from kexecdbg.machine.memory import WritablePhysicalMemory
+from kexecdbg.machine.memory_map import MappedMemory
 from kexecdbg.machine.state import CpuState
 from kexecdbg.machine.stub_memory import StubMemory
-from kexecdbg.qemu.guest_memory import guest_memory
+from kexecdbg.qemu.guest_memory import any_memory
 
 from . import cpus, monitor_hook
 
@@ -51,18 +56,22 @@ class GdbRegisters:
     def _read(self, name: str) -> int | None:
         if name == HAVE_EL2:
             # QEMU describes the system registers that the CPU has (target/arm/gdbstub.c); without EL2 there is no HCR.
-            return 0 if "SCTLR_EL1" in self._names and "HCR_EL2" not in self._names else None
+            # Another stub may leave registers out that the CPU has.
+            lacks_hcr = "SCTLR_EL1" in self._names and "HCR_EL2" not in self._names
+            return 0 if lacks_hcr and StubMemory.is_possible(GdbStub()) else None
         gdb_name = self._names.get(name)
         if gdb_name is None:
             return None
-        value = self._frame.read_register(gdb_name)
-        if value.is_optimized_out:
-            return None
         try:
+            value = self._frame.read_register(gdb_name)
+            if value.is_optimized_out:
+                return None
             return int(value.cast(gdb.lookup_type("unsigned long"))) & mask(8 * value.type.sizeof)
         except gdb.error as error:
-            # GDB's two ways to say that the target calls the value unavailable.
-            if isinstance(error, gdb.MemoryError) or "not available" in str(error):
+            # GDB's ways to say that the target calls the value unavailable, or answers that it cannot read it
+            # (gdb/remote.c, fetch_register_using_p(); OpenOCD, of a higher exception level's registers).
+            refused = ("not available", "Could not fetch register")
+            if isinstance(error, gdb.MemoryError) or any(text in str(error) for text in refused):
                 return None
             raise
 
@@ -119,16 +128,46 @@ class GdbStub:
 
 
 class GdbDebugger:
-    """The debugger of the selected thread; made anew for each connection (see :func:`debugger`)."""
+    """The debugger of the selected thread; made anew for each connection (see :func:`debugger`).
+
+    Registers that the target does not provide are what the user said (:meth:`take_as_read`), or what instructions that
+    were stepped here wrote, until the machine runs unwatched.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[str, int] = {}
+        self._written: dict[int, dict[str, int]] = {}
 
     @cached_property
     def memory(self) -> WritablePhysicalMemory:
         """Physical memory, by the fastest way there is."""
-        return guest_memory(GdbStub(), GdbRegisters())
+        return any_memory(GdbStub(), self.state)
 
     def state(self) -> CpuState:
         """The registers of the selected CPU."""
-        return CpuState(GdbRegisters())
+        written = self._written.get(gdb.selected_thread().global_num, {})
+        return CpuState(GdbRegisters()).with_missing({**self._given, **written})
+
+    def take_as_read(self, values: Mapping[str, int]) -> None:
+        """Have :meth:`state` give ``values`` for registers that the target does not provide, during this command."""
+        self._given.update(values)
+
+    def end_of_command(self) -> tuple[str, ...]:
+        """Forget what was given for one command; how memory was read in it, one sentence part each."""
+        self._given.clear()
+        memory = self.__dict__.get("memory")
+        remarks = memory.remarks() if isinstance(memory, CpuViewMemory) else ()
+        if (
+            isinstance(memory, MappedMemory)
+            and memory.memory_map is None
+            and (remarks or isinstance(memory, StubMemory))
+        ):
+            remarks += ("the target does not tell where RAM is (no QEMU monitor); an address without RAM is not found",)
+        return remarks
+
+    def ran_unwatched(self) -> None:
+        """Forget what instructions were seen to write: others have been executed since."""
+        self._written.clear()
 
     def many_reads(self) -> contextlib.AbstractContextManager[None]:
         """Around many reads of physical memory without any other use of GDB: faster where they go through the stub."""
@@ -144,9 +183,38 @@ class GdbDebugger:
         if cpu is not None and cpus.is_halted(cpu.number):
             # QEMU would not answer the step before something wakes the CPU up.
             raise TargetError("the CPU is halted, in WFI or powered off; it cannot be stepped")
+        thread = gdb.selected_thread().global_num
+        before, written = self._written.get(thread, {}), {} if self.has_system_registers else self._write_ahead()
         with _inside_command(), _other_cpus_held():
             gdb.execute("stepi", to_string=True)
         _check_alive()
+        if written and self.state().get("PC") == written.pop("PC"):
+            before = {**before, **written}
+        if before:
+            self._written[thread] = before
+
+    @cached_property
+    def has_system_registers(self) -> bool:
+        """Whether the target provides the registers that decide about translation; those of boards often do not."""
+        return "SCTLR_EL1" in _register_names(gdb.newest_frame().architecture())
+
+    def _write_ahead(self) -> dict[str, int]:
+        """The system register that the next instruction writes, and the PC after it; nothing if it writes none."""
+        state = self.state()
+        pc = state.get("PC")
+        if pc is None:
+            return {}
+        try:
+            word = int.from_bytes(gdb.selected_inferior().read_memory(pc, INSTRUCTION_SIZE).tobytes(), "little")
+        except gdb.MemoryError:
+            return {}
+        move = decode_instruction(word, pc).system_move
+        if move is None or not move.is_write:
+            return {}
+        el, e2h = current_el(state), effective_e2h(state)
+        reached = {accessed_register(move.register, el, each) for each in ((True, False) if e2h is None else (e2h,))}
+        value = 0 if move.general == "XZR" else state.get(move.general)
+        return {reached.pop(): value, "PC": pc + INSTRUCTION_SIZE} if len(reached) == 1 and value is not None else {}
 
     def run_to(self, addresses: Collection[int], seconds: float | None = None) -> int:
         """Run until the PC is one of ``addresses``; see :class:`kexecdbg.machine.debugger.Debugger`."""
@@ -326,6 +394,28 @@ def given_away() -> Iterator[tuple[str, int]]:
 
 
 _debuggers: dict[int, GdbDebugger] = {}
+
+
+def _continued(event: gdb.ThreadEvent) -> None:
+    for each in _debuggers.values():
+        each.ran_unwatched()
+
+
+gdb.events.cont.connect(_continued)
+
+
+def lacking() -> str:
+    """Which registers a target without system registers does not tell, as a clause; empty for one that has them."""
+    if debugger().has_system_registers:
+        return ""
+    state = debugger().state()
+    names = [name for name in control_registers(current_el(state)) if state.get(name) is None]
+    return f"of this exception level the target does not tell {', '.join(names)}" if names else ""
+
+
+def end_of_command() -> tuple[str, ...]:
+    """See :meth:`GdbDebugger.end_of_command`; of every connection."""
+    return tuple(remark for each in _debuggers.values() for remark in each.end_of_command())
 
 
 def debugger() -> GdbDebugger:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import gdb
 
-from kexecdbg.errors import KexecdbgError, UsageError
+from kexecdbg.errors import KexecdbgError, RegisterUnknownError, UsageError
 from kexecdbg.session.marks import OUTPUT_MARK
-from kexecdbg.ui.style import Style
+from kexecdbg.ui.style import Style, hanging
 
 from . import cpus, stop_history
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from kexecdbg.machine.state import CpuState
 
     from .adapter import GdbDebugger
+
+
+_REMARK_COLUMN = 13
 
 
 class _Parser(argparse.ArgumentParser):
@@ -125,13 +128,19 @@ class Command(abc.ABC, gdb.Command):
 
     def _run_here(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         """Run on the CPU that is selected now, and say which one it is if there are several."""
+        from . import adapter
+
         cpu = cpus.selected_of_several()
+        remarks: tuple[str, ...] = ()
         try:
             document, text = self.run(arguments, style)
         except KexecdbgError as error:
-            raise KexecdbgError(f"{cpu.text}: {error}" if cpu else str(error)) from None
+            more = f"; {adapter.lacking()}" if isinstance(error, RegisterUnknownError) and adapter.lacking() else ""
+            raise KexecdbgError(f"{cpu.text}: {error}{more}" if cpu else f"{error}{more}") from None
         finally:
             stop_history.after_command()
+            remarks = adapter.end_of_command()
+        text = "\n".join([text, *(hanging("memory", remark, _REMARK_COLUMN) for remark in remarks)])
         if cpu is None or "cpus" in document:
             return document, text
         return self.name_cpu(document, cpu.number), f"{cpu.text}\n{text}"
@@ -192,12 +201,15 @@ def add_assume_option(parser: argparse.ArgumentParser) -> None:
         metavar="REG=VALUE",
         action="append",
         default=[],
-        help="take this register value instead of the target's (may be repeated)",
+        help="take this register value instead of the target's, or where it provides none (may be repeated)",
     )
 
 
 def with_assumptions(state: CpuState, assumptions: Sequence[str]) -> CpuState:
-    """``state`` with the values of ``--assume`` options.
+    """``state``, of the selected debugger, with the values of ``--assume`` options.
+
+    A value for a register that the target does not provide is what the CPU has, and tells how its memory is read; but
+    an SCTLR_ELx with M set is one that is about to be written.
 
     Raises:
         UsageError: an option is not REG=VALUE, or names no register.
@@ -211,4 +223,8 @@ def with_assumptions(state: CpuState, assumptions: Sequence[str]) -> CpuState:
         if not equals or canonical is None:
             raise UsageError(f"--assume {assumption}: write it as REGISTER=VALUE, for instance HCR_EL2=0x80000000")
         values[canonical] = evaluate_address(expression)
-    return state.with_values(values)
+    missing = {name: value for name, value in values.items() if state.get(name) is None}
+    selected_debugger().take_as_read(missing)
+    ahead = {name for name, value in missing.items() if name.startswith("SCTLR_EL") and value & 1}
+    present = {name: value for name, value in missing.items() if name not in ahead}
+    return state.with_missing(present).with_values({n: v for n, v in values.items() if n not in present})

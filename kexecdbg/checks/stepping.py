@@ -24,6 +24,8 @@ _LONGEST_SET_UP = 512
 """How many instructions are stepped and recorded at most."""
 
 _SET_UP_REGISTERS = ("TTBR0", "TTBR1", "TCR", "TCR2", "MAIR", "VBAR")
+_VECTOR_SIZE = 0x80
+"""Bytes of each vector (Arm ARM D1.3.1.5)."""
 _OBSERVED = (
     *(f"X{number}" for number in range(31)),
     "SP",
@@ -64,15 +66,19 @@ class Observation:
         first: the first exception, or ``None`` when there was none.
         then: the second exception; ``None`` when there was none or it was not looked for.
         followed: whether a second exception was looked for.
+        unread: what the target does not let us see of all that, as a clause; empty when it shows everything.
     """
 
     steps: tuple[StepRecord, ...]
     first: ExceptionRecord | None
     then: ExceptionRecord | None
     followed: bool
+    unread: str = ""
 
-    def agrees_with(self, verdict: Verdict) -> bool:
-        """Whether the CPU did what was predicted, as far as it was followed."""
+    def agrees_with(self, verdict: Verdict) -> bool | None:
+        """Whether the CPU did what was predicted, as far as it was followed; ``None`` when it cannot be seen."""
+        if self.unread:
+            return None
         predicted = verdict.prediction
         if not _same(predicted.first, self.first):
             return False
@@ -82,7 +88,7 @@ class Observation:
 def _same(predicted: ExceptionRecord | None, observed: ExceptionRecord | None) -> bool:
     if predicted is None or observed is None:
         return predicted is observed
-    far_agrees = predicted.far is None or predicted.far == observed.far
+    far_agrees = predicted.far is None or observed.far in (predicted.far, None)  # None: the target does not tell
     return far_agrees and is_as_predicted(predicted.esr, observed.esr) and predicted.elr == observed.elr
 
 
@@ -203,26 +209,26 @@ def step_over_switch(debugger: Debugger, verdict: Verdict, follow: bool) -> Obse
     Raises:
         TargetError: the write itself did not go to the next instruction, or the machine ended.
     """
-    record, first = _step_watching_exceptions(debugger)
+    record, first, unread = _step_watching_exceptions(debugger)
     steps = [record]
     pc = debugger.state().require("PC", "where the write went")
     predicted = verdict.prediction.first
     write_faults = predicted is not None and predicted.elr == verdict.situation.site
-    if pc != verdict.situation.next_pc and not (write_faults and first is not None):
+    if pc != verdict.situation.next_pc and not (write_faults and (first is not None or unread)):
         raise TargetError(
             f"the write at {verdict.situation.site:#x} itself was not executed: the PC is {pc:#x}; "
             "it may be trapped to a higher exception level (HCR_EL2.TVM, or SCR_EL3)"
         )
-    for _ in range(0 if first is not None else _steps_to_exception(verdict)):
-        record, first = _step_watching_exceptions(debugger)
+    for _ in range(0 if first is not None or unread else _steps_to_exception(verdict)):
+        record, first, unread = _step_watching_exceptions(debugger)
         steps.append(record)
-        if first is not None:
+        if first is not None or unread:
             break
     then = None
     if follow and first is not None:
-        record, then = _step_watching_exceptions(debugger)
+        record, then, unread = _step_watching_exceptions(debugger)
         steps.append(record)
-    return Observation(tuple(steps), first, then, follow)
+    return Observation(tuple(steps), first, then, follow, unread)
 
 
 def _steps_to_exception(verdict: Verdict) -> int:
@@ -233,18 +239,27 @@ def _steps_to_exception(verdict: Verdict) -> int:
     return prediction.at.executed + 1
 
 
-def _step_watching_exceptions(debugger: Debugger) -> tuple[StepRecord, ExceptionRecord | None]:
-    pc = debugger.state().require("PC", "which instruction comes next")
+def _step_watching_exceptions(debugger: Debugger) -> tuple[StepRecord, ExceptionRecord | None, str]:
+    """One step: its record, the exception that it took if it took one, and what of that cannot be read."""
     record = step_recorded(debugger)
-    return record, _exception_taken(debugger.state(), pc)
+    return record, *_exception_taken(debugger.state(), record.instruction)
 
 
-def _exception_taken(state: CpuState, interrupted: int) -> ExceptionRecord | None:
-    """The exception that has just been taken from ``interrupted``, if one has."""
+def _exception_taken(state: CpuState, interrupted: Instruction) -> tuple[ExceptionRecord | None, str]:
+    """The exception that has just been taken from ``interrupted``, if one has, and what cannot be read of it."""
     regime: Regime = regime_of(current_el(state), state)
     facts = regime.facts
     pc = state.require("PC", "whether an exception was taken")
-    base = state.require(facts.vbar, "whether an exception was taken") & ~0x7FF
-    if not base <= pc < base + 0x800 or state.get(facts.elr) != interrupted:
-        return None
-    return ExceptionRecord(state.require(facts.esr, "which exception was taken"), state.get(facts.far), interrupted)
+    vbar, elr, esr = (state.get(name) for name in (facts.vbar, facts.elr, facts.esr))
+    in_vectors = vbar is not None and vbar & ~0x7FF <= pc < (vbar & ~0x7FF) + 0x800
+    # Where VBAR cannot be read: no instruction goes to such an address and leaves its own in ELR.
+    jumped = pc % _VECTOR_SIZE == 0 and pc not in interrupted.successors() and elr == interrupted.address
+    if not (in_vectors or jumped) or elr not in (interrupted.address, None):
+        return None, ""
+    if elr is None or esr is None:
+        lacking = " and ".join(name for name, value in ((facts.esr, esr), (facts.elr, elr)) if value is None)
+        return (
+            None,
+            f"the CPU went to {pc:#x}, in its vectors; the target does not provide {lacking}, which would say why",
+        )
+    return ExceptionRecord(esr, state.get(facts.far), interrupted.address), ""

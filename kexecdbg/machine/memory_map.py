@@ -99,8 +99,8 @@ class MappedMemory(Protocol):
     """Physical memory that knows which addresses are memory at all."""
 
     @property
-    def memory_map(self) -> MemoryMap:
-        """The machine's memory map."""
+    def memory_map(self) -> MemoryMap | None:
+        """The machine's memory map; ``None`` when the machine does not tell."""
         ...
 
 

@@ -62,6 +62,23 @@ class CpuState:
         """The state as it will be once ``values`` have been written."""
         return CpuState(self.source, {**self.assumed, **values})
 
+    def with_missing(self, values: Mapping[str, int]) -> CpuState:
+        """The same state, with ``values`` for registers that the source cannot read: they are what the CPU has."""
+        return CpuState(_Completed(self.source, values), self.assumed) if values else self
+
     def assumed_names(self) -> Iterator[str]:
         """Names of the registers whose value does not come from the machine."""
         return iter(self.assumed)
+
+
+@dataclass(frozen=True)
+class _Completed:
+    """Register values of a source, and others for what it cannot read."""
+
+    source: RegisterValues
+    missing: Mapping[str, int]
+
+    def get(self, name: str, /) -> int | None:
+        """The source's value, or else the other."""
+        value = self.source.get(name)
+        return self.missing.get(name) if value is None else value

@@ -25,12 +25,12 @@ class StubPackets(Protocol):
 
 
 class StubMemory:
-    """Physical memory behind a gdbstub, checked against the machine's memory map before each access."""
+    """Physical memory behind a gdbstub, checked against the machine's memory map, if known, before each access."""
 
     most = _READ_CHUNK
     """Bytes per memory packet."""
 
-    def __init__(self, stub: StubPackets, memory_map: MemoryMap) -> None:
+    def __init__(self, stub: StubPackets, memory_map: MemoryMap | None) -> None:
         self.memory_map = memory_map
         self._stub = stub
         self._mode: Callable[[], contextlib.AbstractContextManager[None]] = self._physical_mode
@@ -47,7 +47,8 @@ class StubMemory:
 
     def read(self, address: int, size: int) -> bytes:
         """Exactly ``size`` bytes; MemoryUnreadableError for a hole, a device, or what the stub cannot read."""
-        self.memory_map.check_readable(address, size)
+        if self.memory_map is not None:
+            self.memory_map.check_readable(address, size)
         data = bytearray()
         with self._mode():
             while len(data) < size:
@@ -57,6 +58,8 @@ class StubMemory:
 
     def read_device_register(self, address: int, size: int) -> int:
         """The device register at the physical address; MemoryUnreadableError where no device has one."""
+        if self.memory_map is None:
+            raise MemoryUnreadableError(address, size, "the machine does not tell where its devices are")
         check_is_register(self.memory_map, address, size)
         with self._mode():
             return int.from_bytes(self._read_packet(address, size), "little")
@@ -71,13 +74,19 @@ class StubMemory:
 
     def write(self, address: int, data: bytes) -> None:
         """Write RAM; MemoryUnreadableError for a hole or a device."""
-        self.memory_map.check_readable(address, len(data))
+        if self.memory_map is not None:
+            self.memory_map.check_readable(address, len(data))
         with self._mode():
             for start in range(0, len(data), _WRITE_CHUNK):
                 piece = data[start : start + _WRITE_CHUNK]
                 reply = self._stub.packet(f"M{address + start:x},{len(piece):x}:{piece.hex()}")
                 if reply != "OK":
                     raise TargetError(f"the gdbstub answered {reply!r} to a write of physical {address + start:#x}")
+
+    @classmethod
+    def is_possible(cls, stub: StubPackets) -> bool:
+        """Whether ``stub`` has physical addresses at all; of those that we know, QEMU's alone does."""
+        return stub.packet("qqemu.PhyMemMode") in ("0", "1")
 
     @contextlib.contextmanager
     def _physical_mode(self) -> Iterator[None]:

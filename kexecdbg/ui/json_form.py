@@ -301,4 +301,5 @@ def observation(observed: Observation, judged: Verdict) -> Json:
         "followed": observed.followed,
         "steps": [step(record) for record in observed.steps],
         "agrees": observed.agrees_with(judged),
+        "unread": observed.unread or None,
     }

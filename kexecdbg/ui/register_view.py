@@ -18,6 +18,7 @@ View = tuple[dict[str, Any], str]
 """The JSON document and the text."""
 
 _ALONG_COLUMN = 10
+# TTBR1_EL2 exists only with FEAT_VHE: a target without it has nothing to hide.
 _ABSENT = "this target does not provide it"
 
 
@@ -52,6 +53,9 @@ def list_registers(state: CpuState, names: Sequence[str], asked_for: bool, raw: 
             paragraphs += [hanging(" " * _ALONG_COLUMN, sentence, _ALONG_COLUMN + 2) for sentence in along]
     if zero:
         paragraphs.append(hanging("0", " ".join(zero), register_text.NAME_COLUMN))
+    absent = [name for name, value in values.items() if value is None and name != "TTBR1_EL2"]
+    if absent and not asked_for:
+        paragraphs.append(hanging("unread", f"{' '.join(absent)}: {_ABSENT}", register_text.NAME_COLUMN))
     return document, "\n".join(paragraphs)
 
 

@@ -6,7 +6,7 @@ from kexecdbg.arm64.syndromes import decode_syndrome
 from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.stepping import Observation, RegisterChange, StepRecord
 from kexecdbg.checks.verdict import Verdict
-from kexecdbg.ui.style import WIDTH, Style
+from kexecdbg.ui.style import WIDTH, Style, hanging
 
 _TEXT_COLUMN = 45
 _FLAGS = ((31, "N"), (30, "Z"), (29, "C"), (28, "V"))
@@ -45,24 +45,31 @@ def comparison_text(verdict: Verdict, observed: Observation, style: Style) -> st
     """Prediction and observation side by side, and whether they agree."""
     predicted = verdict.prediction
     lines = [style.bold(f"{'':<10} {'predicted':<34} observed")]
-    lines += _rows("1st", predicted.first, observed.first)
+    lines += _rows("1st", predicted.first, observed.first, unread=bool(observed.unread and observed.first is None))
     if observed.followed and (predicted.then or observed.then):
-        lines += _rows("2nd", predicted.then, observed.then)
+        lines += _rows("2nd", predicted.then, observed.then, unread=bool(observed.unread))
     if observed.first is not None:
         lines.append(f"1st syndrome: {decode_syndrome(observed.first.esr).summary}")
-    if observed.agrees_with(verdict):
+    agrees = observed.agrees_with(verdict)
+    if agrees is None:
+        lines.append(style.warn(hanging("not compared:", observed.unread, 14)))
+    elif agrees:
         lines.append(style.good("prediction and observation agree"))
     else:
         lines.append(style.bad("prediction and observation DIFFER"))
     return "\n".join(lines)
 
 
-def _rows(label: str, predicted: ExceptionRecord | None, observed: ExceptionRecord | None) -> list[str]:
+def _rows(
+    label: str, predicted: ExceptionRecord | None, observed: ExceptionRecord | None, *, unread: bool
+) -> list[str]:
     if predicted is None and observed is None:
+        if unread:
+            return [f"{label:<10} {'no exception: runs on':<34} an exception, unread"]
         return [f"{label:<10} {'no exception: runs on':<34} {'no exception: ran on':<34}".rstrip()]
     rows = []
     for name in ("esr", "far", "elr"):
-        values = [_cell(record, name) for record in (predicted, observed)]
+        values = [_cell(predicted, name), "unread" if unread else _cell(observed, name).replace("-", "unread")]
         if values[0] != "-":
             rows.append(
                 f"{label if name == 'esr' else '':<4} {name.upper():<5} {values[0]:<34} {values[1]:<34}".rstrip()
