@@ -99,7 +99,9 @@ def test_the_same_script_says_the_same(live: Said, files: Path, engine: str) -> 
 def test_the_engines_recorded_the_same_run(files: Path, stepped: None) -> None:
     with Trace.open(files / "log.kxt") as log, Trace.open(files / "stepping.kxt") as stepping:
         assert (log.warnings, stepping.warnings) == ((), ())
-        assert next(log.exceptions()) == next(stepping.exceptions())
+        # The steps have other numbers: which loops are recorded as one step depends on the engine.
+        (_, logged), (_, stepped_over) = next(log.exceptions()), next(stepping.exceptions())
+        assert logged == stepped_over
 
 
 def is_quiet(machine: Bench) -> bool:
