@@ -109,7 +109,8 @@ def test_a_watchpoint_in_both_directions(repaired: Path, address: int, before: s
         forwards = gdb.command("continue")
         written = gdb.command(f"output *(unsigned long *) {address:#x}")
         assert f"Old value = {before}\nNew value = {written}" in forwards
-        assert "No more reverse-execution history" in gdb.command("continue")
+        # GDB 13: "No more reverse-execution history."; GDB 16: "Reached end of recorded history; stopping."
+        assert "history" in gdb.command("continue")
         backwards = gdb.command("reverse-continue")
         assert f"Old value = {written}\nNew value = {before}" in backwards
 
