@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kexecdbg.checks.relocating.phases import relocation_share
 from kexecdbg.checks.relocating.run import Report, Stop
 from kexecdbg.kexec.page_contents import PageComparison, PageDifference
 from kexecdbg.ui.json_form import Json, number, verdict
@@ -45,6 +46,7 @@ def relocation_json(report: Report, icount_shift: int | None = None) -> Json:
             }
             for phase in report.phases
         ],
+        "relocation_share": relocation_share(report.phases),
         "wrong_turn": None if turn is None else {"text": turn.text, "why": diagnosis_json(turn.diagnosis)},
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kexecdbg.checks.finding import Severity
 from kexecdbg.checks.relocating.landmarks import LandmarkKind
+from kexecdbg.checks.relocating.phases import relocation_share
 from kexecdbg.checks.relocating.run import Outcome, Report, Stop, SwitchCheck
 from kexecdbg.kexec.defects import Defect
 from kexecdbg.kexec.page_contents import PageComparison, PageDifference
@@ -157,17 +158,10 @@ def _phases(report: Report, style: Style, icount_shift: int | None) -> list[str]
     if lines and any(stop.landmark.kind is LandmarkKind.LOOP_END and not stop.mmu for stop in report.stops):
         note = "copied with the MMU off: a CPU without its caches is many times slower, QEMU is not"
         lines.append(hanging("", note, _COLUMN))
-    share = relocation_share(report)
+    share = relocation_share(report.phases)
     if share is not None:
         lines.append(f"{'':<{_COLUMN}}the relocation is {share:.0%} of the reboot so far")
     return lines
-
-
-def relocation_share(report: Report) -> float | None:
-    """The relocation's share of the phases that were seen; ``None`` when it is the only one."""
-    seconds = {phase.name: phase.seconds for phase in report.phases if phase.name != "copy"}
-    total = sum(seconds.values())
-    return seconds["relocation"] / total if "relocation" in seconds and len(seconds) > 1 and total > 0 else None
 
 
 def _next(report: Report) -> list[str]:

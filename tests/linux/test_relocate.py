@@ -6,6 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.linux.course import SECONDS, WITHOUT_SYMBOLS, Course
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +61,9 @@ def test_the_phases(course: Course) -> None:
     shutdown = [] if course.name in WITHOUT_SYMBOLS else ["shutdown"]
     assert [phase["name"] for phase in phases] == [*shutdown, "relocation", "copy", "purgatory"]
     assert all(phase["seconds"] > 0 for phase in phases)
+    seconds = {phase["name"]: phase["seconds"] for phase in phases}
+    whole = sum(seconds.values()) - seconds["copy"]
+    assert course.relocated.document["relocation_share"] == pytest.approx(seconds["relocation"] / whole)
 
 
 def test_linux_kexec_stops_before_a_jump_whose_image_a_device_writes_into() -> None:

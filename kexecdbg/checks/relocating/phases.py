@@ -51,3 +51,13 @@ def phases(moments: Sequence[Moment], spans: Iterable[tuple[str, str, str]], fre
         if first is not None and last is not None and frequency:
             found.append(Phase(name, (last - first) / frequency))
     return found
+
+
+def relocation_share(found: Iterable[Phase]) -> float | None:
+    """The relocation's share of the time of all phases, 0 to 1; ``None`` when there is no other phase.
+
+    The copy is a part of the relocation.
+    """
+    seconds = {phase.name: phase.seconds for phase in found if phase.name != "copy"}
+    total = sum(seconds.values())
+    return seconds["relocation"] / total if "relocation" in seconds and len(seconds) > 1 and total > 0 else None
