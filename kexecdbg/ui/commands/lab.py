@@ -11,21 +11,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from kexecdbg.errors import UsageError
+from kexecdbg.lab.boot import boot
 from kexecdbg.lab.scenario import Scenario
 from kexecdbg.lab.scenarios import all_scenarios, find_scenarios
 from kexecdbg.session.scenario import ScenarioResult, precision_and_recall, run_scenarios
 from kexecdbg.ui import oracle_text
 from kexecdbg.ui.style import Style, hanging, style_for
 
-SUMMARY = "List and run the built-in scenarios: machines built right or wrong, predicted against observed in QEMU."
+SUMMARY = (
+    "List and run the built-in scenarios: machines built right or wrong, predicted against observed in QEMU. `start` "
+    "boots one for GDB, stopped before its first instruction, and keeps it until it ends or Ctrl-C."
+)
+_FOREVER = 7 * 86400.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``list``, or ``run`` with ids."""
-    parser.add_argument("action", choices=("list", "run", "oracle"))
-    parser.add_argument(
-        "ids", nargs="*", metavar="ID", help="scenarios to run, or patterns: M01*; see `kexecdbg lab list`"
-    )
+    """``list``, ``run`` with ids, or ``start`` with one."""
+    parser.add_argument("action", choices=("list", "run", "start", "oracle"))
+    parser.add_argument("ids", nargs="*", metavar="ID", help="scenarios, or patterns: M01*; see `kexecdbg lab list`")
     parser.add_argument("--all", action="store_true", help="run every scenario")
     parser.add_argument("--jobs", type=int, metavar="N", help="run N at a time (default: as many as there are CPUs)")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
@@ -39,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     style = style_for(sys.stdout)
     if arguments.action == "list":
         return _list(arguments, style)
+    if arguments.action == "start":
+        return _start(arguments)
     if not (arguments.ids or arguments.all):
         raise UsageError("name scenarios, or give --all; `kexecdbg lab list` lists them")
     if arguments.jobs is not None and arguments.jobs < 1:
@@ -74,6 +79,23 @@ def _list(arguments: argparse.Namespace, style: Style) -> int:
     else:
         column = _column(scenarios)
         print("\n".join(hanging(scenario.id, scenario.summary, column, style) for scenario in scenarios))
+    return 0
+
+
+def _start(arguments: argparse.Namespace) -> int:
+    """Keep one scenario's machine for a GDB; what the guest prints goes to standard output."""
+    if len(arguments.ids) != 1 or arguments.all or arguments.json:
+        raise UsageError("start keeps one machine for GDB: kexecdbg lab start M01")
+    (scenario, *others) = find_scenarios(arguments.ids)
+    if others:
+        raise UsageError(f"{arguments.ids[0]}: {1 + len(others)} scenarios, and start keeps one")
+    with boot(scenario.guest.build()) as machine:
+        print(f"{scenario.id}: {scenario.summary}")
+        print("stopped before its first instruction; Ctrl-C here ends it. Attach with:")
+        print(f"  gdb-multiarch -x $(kexecdbg gdbinit) {machine.symbol_file}")
+        print(f"  (gdb) target remote {machine.qemu.gdb_socket}", flush=True)
+        machine.qemu.wait_exit(_FOREVER)
+        print(machine.qemu.console.text, end="")
     return 0
 
 
