@@ -13,7 +13,7 @@ from kexecdbg.errors import TargetError, UsageError
 from kexecdbg.qemu.process import Console
 from kexecdbg.session import documents
 from kexecdbg.session.failures import NotOnThisTarget
-from kexecdbg.session.gdb import CommandResult, GdbSession
+from kexecdbg.session.gdb import CommandListener, CommandResult, GdbSession
 from kexecdbg.session.registers import Registers
 from kexecdbg.session.results import (
     Diagnosis,
@@ -61,9 +61,23 @@ class Commands(ABC):
 
     # GDB
 
-    def command(self, line: str, *, timeout: float | None = None) -> str:
-        """Run any GDB command and return what it printed."""
-        return self._gdb.command(line, self._seconds(timeout))
+    def command(self, line: str, *, timeout: float | None = None, listener: CommandListener | None = None) -> str:
+        """Run any GDB command and return what it printed; a ``listener`` hears it at once."""
+        return self._gdb.command(line, self._seconds(timeout), listener)
+
+    def interrupt_command(self) -> None:
+        """Stop the command that is under way, and the machine with it, as Ctrl-C would: for signal handlers."""
+        self._gdb.interrupt()
+
+    @property
+    def gdb_has_ended(self) -> bool:
+        """Whether GDB is there no more: it crashed, or was killed."""
+        return self._gdb.has_ended
+
+    @property
+    def stops(self) -> int:
+        """How often the machine has stopped, the stops inside commands included."""
+        return self._gdb.stops
 
     def kexec_command(self, line: str, *, timeout: float | None = None) -> CommandResult:
         """Run any kexecdbg command: its JSON document and its text."""

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from pygdbmi.gdbcontroller import GdbController
 
@@ -28,8 +28,9 @@ from kexecdbg.session.marks import OUTPUT_MARK
 _START_SECONDS = 30.0
 _END_SECONDS = 2.0
 _INTERRUPT_SECONDS = 5.0
-_WITHOUT_CORE_FILE = ("sh", "-c", 'ulimit -c 0 && exec "$0" "$@"')
-"""Should GDB crash, it leaves no core file in the user's folder."""
+_OUTSIDE_THE_TERMINAL = ("sh", "-c", 'ulimit -c 0 && exec setsid "$0" "$@"')
+"""Should GDB crash, it leaves no core file in the user's folder. A Ctrl-C at the terminal reaches only us, not GDB and
+what it has started (a replay on a pipe would end): :meth:`GdbSession.interrupt` passes it on."""
 _MORE_OUTPUT_SECONDS = 0.001
 """pygdbmi's wait for more output after it has read some; its default of 0.2 s makes five commands a second."""
 
@@ -60,6 +61,16 @@ class CommandResult:
     text: str
 
 
+class CommandListener(Protocol):
+    """Hears of a command while it is under way."""
+
+    def printed(self, text: str) -> None:
+        """GDB, or what it debugs, has printed ``text``; warnings too, which :meth:`GdbSession.command` leaves out."""
+
+    def waiting(self) -> None:
+        """Nothing was printed for half a second; the command goes on."""
+
+
 class GdbSession:
     """GDB with kexecdbg loaded (unless ``load_commands`` is false); ends with its context.
 
@@ -73,7 +84,9 @@ class GdbSession:
     def __init__(self, load_commands: bool = True, transcript: TextIO | None = None) -> None:
         self._transcript = transcript
         self._running = False
-        command = [*_WITHOUT_CORE_FILE, gdb_program(), "-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"]
+        self.stops = 0
+        """How often the target has stopped, the stops inside commands included."""
+        command = [*_OUTSIDE_THE_TERMINAL, gdb_program(), "-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"]
         self._controller = GdbController(command, time_to_check_for_additional_output_sec=_MORE_OUTPUT_SECONDS)
         self._io = self._controller.io_manager
         self._token = 0
@@ -120,8 +133,14 @@ class GdbSession:
         """Read symbols from the ELF file at ``path``."""
         self.command(f"symbol-file {path}")
 
-    def command(self, line: str, seconds: float = 60.0) -> str:
-        """Run a command of GDB's own and return what it printed.
+    @property
+    def has_ended(self) -> bool:
+        """Whether GDB is there no more: closed, or it crashed or was killed."""
+        process = self._controller.gdb_process
+        return process is None or process.poll() is not None
+
+    def command(self, line: str, seconds: float = 60.0, listener: CommandListener | None = None) -> str:
+        """Run a command of GDB's own and return what it printed; ``listener`` hears it at once.
 
         Raises:
             TargetError: GDB reports an error (the message is GDB's), or has ended.
@@ -129,7 +148,7 @@ class GdbSession:
         """
         self._note(f"(gdb) {line}")
         try:
-            printed = self._execute(line, seconds)
+            printed = self._execute(line, seconds, listener)
         except TargetError as error:
             self._note(str(error))
             raise
@@ -140,7 +159,7 @@ class GdbSession:
         if self._transcript is not None and text:
             self._transcript.write(f"{text}\n")
 
-    def _execute(self, line: str, seconds: float) -> str:
+    def _execute(self, line: str, seconds: float, listener: CommandListener | None) -> str:
         self._token += 2
         quoted = line.replace("\\", "\\\\").replace('"', '\\"')
         # A command that resumes the target ends with ^running in mid-course and no other result (GDB manual, "GDB/MI
@@ -150,7 +169,7 @@ class GdbSession:
             self._controller.write(both, read_response=False)
         except OSError as error:
             raise TargetError(f"{line}: GDB has ended") from error
-        return self._collect(line, seconds)
+        return self._collect(line, seconds, listener)
 
     def run(self, line: str, seconds: float = 60.0) -> CommandResult:
         """Run one of our commands: its JSON document and its text.
@@ -163,34 +182,62 @@ class GdbSession:
             raise TargetError(f"{line}: not a kexecdbg command; it printed {''.join(parts)[:200]!r}")
         return CommandResult(json.loads(parts[1]), parts[2].rstrip("\n"))
 
-    def _collect(self, line: str, seconds: float) -> str:
+    def _collect(self, line: str, seconds: float, listener: CommandListener | None) -> str:
         try:
-            printed, problem = self._until_answered(line, seconds)
+            printed, problem = self._until_answered(line, seconds, listener)
         except TimeoutError:
-            self.interrupt()
-            # Whatever the interrupted command still says belongs to it, not to the next one.
-            with contextlib.suppress(TimeoutError):
-                self._until_answered(line, _INTERRUPT_SECONDS)
+            self._interrupt_and_drain(line)
             raise TimedOut(f"{line}: not finished within {seconds:g} s; interrupted") from None
+        except (KeyboardInterrupt, SystemExit):
+            # So that the session can be left in good order.
+            self._interrupt_and_drain(line)
+            raise
         if problem is not None:
             raise TargetError(problem)
         return printed
 
-    def _until_answered(self, line: str, seconds: float) -> tuple[str, str | None]:
+    def _interrupt_and_drain(self, line: str) -> None:
+        self.interrupt()
+        # Whatever the interrupted command still says belongs to it, not to the next one.
+        with contextlib.suppress(TimeoutError):
+            self._until_answered(line, _INTERRUPT_SECONDS, None)
+
+    def _until_answered(self, line: str, seconds: float, listener: CommandListener | None) -> tuple[str, str | None]:
         """What was printed until GDB answered the second command, and the first one's error if it had one."""
         printed: list[str] = []
         problem: str | None = None
+        logged: list[str] = []
+
+        def tell(text: str) -> None:
+            if listener is not None and text:
+                listener.printed(text)
+
         deadline = time.monotonic() + seconds
         while (remaining := deadline - time.monotonic()) > 0:
-            for response in self._responses(remaining):
-                if response["type"] == "console" and response["payload"]:
-                    printed.append(response["payload"])
-                elif response["type"] == "result" and response["token"] == self._token:
-                    if response["message"] == "error":
-                        problem = response["payload"].get("msg", "GDB reports an error without a message")
-                elif response["type"] == "result" and response["token"] == self._token + 1:
+            responses = self._responses(remaining)
+            if listener is not None and not responses:
+                listener.waiting()
+            for response in responses:
+                kind, payload = response["type"], response["payload"]
+                if kind == "log":
+                    logged.append(payload or "")
+                    continue
+                is_error = kind == "result" and response["message"] == "error"
+                if not is_error:  # whose message is what was logged
+                    tell("".join(logged))
+                logged.clear()
+                if kind in ("console", "target") and payload:
+                    # The monitor ends its lines as a terminal wants them.
+                    printed.append(payload.replace("\r\n", "\n"))
+                    tell(printed[-1])
+                elif kind == "output":
+                    tell(f"{payload}\n")
+                elif kind == "result" and response["token"] == self._token:
+                    if is_error:
+                        problem = payload.get("msg", "GDB reports an error without a message")
+                elif kind == "result" and response["token"] == self._token + 1:
                     return "".join(printed), problem
-            if self._controller.gdb_process is None or self._controller.gdb_process.poll() is not None:
+            if self.has_ended:
                 raise TargetError(f"{line}: GDB has ended")
         raise TimeoutError
 
@@ -200,6 +247,7 @@ class GdbSession:
         for response in responses:
             if response["type"] == "notify" and response["message"] in ("running", "stopped"):
                 self._running = response["message"] == "running"
+                self.stops += not self._running
         return responses
 
     def resume(self) -> None:
