@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import subprocess
@@ -19,6 +20,7 @@ from kexecdbg.lab.boot import boot
 from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.session.gdb import GdbSession
 from kexecdbg.trace.reader import Trace
+from kexecdbg.ui.cli import main
 from tests.live.machines import SECONDS, Bench, bench
 from tests.live.replays import replay
 
@@ -198,3 +200,25 @@ def test_what_cannot_be_recorded_is_refused(machine: Bench, tmp_path: Path) -> N
     assert machine.run("kexec-record stop")["steps"] > 0
     assert machine.machine.qemu.monitor("info status").strip() == "VM status: running"
     assert is_quiet(machine)
+
+
+def test_a_machine_that_ends_while_it_is_stepped(tmp_path: Path) -> None:
+    path = tmp_path / "ended.kxt"
+    with booted(REPAIRED) as machine:
+        document = machine.run(f"kexec-record start {path} --engine stepping")
+        assert document["ended"] == "machine_ended"
+        assert "no target" in machine.refused("kexec-check")
+
+
+@pytest.mark.usefixtures("live")
+def test_the_shell_records_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str], files: Path) -> None:
+    path = tmp_path / "shell.kxt"
+    assert main(["record", str(path), "--scenario", FREEZE, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["file"], document["ended"], document["remarks"]) == (str(path), "spins", [])
+    firsts = []
+    for file in (path, files / "log.kxt"):
+        assert main(["trace", str(file), "--exceptions", "--json"]) == 0
+        firsts.append(json.loads(capsys.readouterr().out)["listed"][0]["exception"])
+    assert firsts[0] == firsts[1]
+    assert firsts[0]["esr"] == "0x8600000f"
