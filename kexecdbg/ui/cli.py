@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
+from types import FrameType, ModuleType
 
 from kexecdbg import __version__
 from kexecdbg.errors import KexecdbgError
@@ -67,11 +67,20 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         parser.parse_args(arguments)  # --help, --version, or an unknown command: argparse ends here
         return EXIT_PROBLEM
-    module = importlib.import_module(f"kexecdbg.ui.commands.{'gdb_init' if name == 'gdbinit' else name}")
+    status: int = _module(name).run(command_parser(name).parse_intermixed_args(arguments[1:]))
+    return status
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of the arguments of ``kexecdbg NAME``."""
+    module = _module(name)
     command = argparse.ArgumentParser(prog=f"kexecdbg {name}", description=module.SUMMARY)
     module.add_arguments(command)
-    status: int = module.run(command.parse_intermixed_args(arguments[1:]))
-    return status
+    return command
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"kexecdbg.ui.commands.{'gdb_init' if name == 'gdbinit' else name}")
 
 
 def _parser() -> argparse.ArgumentParser:
