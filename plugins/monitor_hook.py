@@ -35,11 +35,14 @@ def after_monitor() -> None:
     thread = gdb.selected_thread()
     if _is_off or thread is None or not thread.is_stopped():
         return
-    before = gdb.newest_frame().pc()
-    for cache in ("register-cache", "dcache"):
-        gdb.execute(f"maintenance flush {cache}", to_string=True)
-    if gdb.newest_frame().pc() != before:
-        gdb.execute("frame")
+    try:
+        before = gdb.newest_frame().pc()
+        for cache in ("register-cache", "dcache"):
+            gdb.execute(f"maintenance flush {cache}", to_string=True)
+        if gdb.newest_frame().pc() != before:
+            gdb.execute("frame")
+    except gdb.error:
+        return  # the machine has ended, by "monitor quit" for instance: GDB says so when it is asked for something
 
 
 def install() -> None:

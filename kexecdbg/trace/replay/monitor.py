@@ -18,12 +18,12 @@ This is a recorded run, not a machine: step and continue, forwards and backwards
 
   monitor where         the state, of how many
   monitor goto STATE    go to a state: a number, begin, end or first-fault
+                        (a GDB without kexecdbg's gdbinit shows it after
+                        maintenance flush register-cache)
   monitor info version  what was recorded
   monitor info mtree -f the recorded machine's memory map
   monitor help          this text
 """
-
-_WITHOUT_HOOK = "(a GDB without kexecdbg's gdbinit shows it after: maintenance flush register-cache)\n"
 
 
 def monitor(cursor: Cursor, command: str) -> str:
@@ -47,7 +47,7 @@ def _goto(cursor: Cursor, place: str) -> str:
         cursor.go(state_named(cursor.trace, place))
     except TraceError as error:
         return f"{error}\n"
-    return f"{_where(cursor)}{_WITHOUT_HOOK}"
+    return _where(cursor)
 
 
 def _where(cursor: Cursor) -> str:
