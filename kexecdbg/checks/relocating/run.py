@@ -290,12 +290,16 @@ class RelocationRun:
             raise UsageError(f"this relocation is over: {self._outcome.value}")
         if pages is not None and self._list_load is None:
             raise UsageError("--pages: the copy loop does not go through the page list entry by entry")
-        goal = None if pages is None else min(self._copied + pages, self.pages)
+        over = self._copied == self.pages
+        goal = None if pages is None or over else min(self._copied + pages, self.pages)
         self._check_again()
         while not self._finished(force):
             pc = self._run(goal, seconds, watch)
             if self._arrived_at(pc):
-                continue
+                if goal is None or self._copied < self.pages:
+                    continue
+                self._comparison = self.contents.compare(self._control.memory)
+                break
             if goal is not None and self._list_load is not None and pc == self._list_load.instruction.address:
                 self._copied = goal
                 self._comparison = self.contents.compare(self._control.memory, goal)
@@ -355,7 +359,8 @@ class RelocationRun:
     def _run(self, goal: int | None, seconds: float | None, watch: Watch) -> int:
         stops = {landmark.address for landmark in self._pending} | self._exceptions()
         passes: dict[int, int] = {}
-        if goal is not None and self._list_load is not None and self._copied < self.pages:
+        # Every entry counted is a stop; for the last one there is the end of the loop.
+        if goal is not None and self._list_load is not None and goal < self.pages:
             # The load comes once after each entry; the head, entry 0, is not loaded by it.
             loads = int(self._relocation.pages.copies.entries[goal - 1]) + 1
             address = self._list_load.instruction.address
