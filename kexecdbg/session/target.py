@@ -209,6 +209,7 @@ class LinuxOptions(TypedDict, total=False):
         kaslr: the kernels place themselves at random, and symbols are not loaded.
         its: with the GIC's ITS, which the second kernel does not survive.
         append: further kernel parameters.
+        no_checks: purgatory verifies no digests, which is most of the time of a kexec under TCG.
         kernel: an arm64 Image of your own.
         vmlinux: the kernel's ELF file, or ``debian`` for the one of Debian's kernel.
     """
@@ -218,6 +219,7 @@ class LinuxOptions(TypedDict, total=False):
     kaslr: bool
     its: bool
     append: str
+    no_checks: bool
     kernel: str | Path | None
     vmlinux: str | Path | None
 
@@ -233,6 +235,7 @@ def linux(cpu: str = "cortex-a57", **options: Unpack[LinuxOptions]) -> LinuxTarg
         kaslr=options.get("kaslr", False),
         its=options.get("its", False),
         append=options.get("append", ""),
+        no_checks=options.get("no_checks", False),
         kernel=_path(options.get("kernel")),
         vmlinux=_path(options.get("vmlinux")),
     )
