@@ -54,7 +54,7 @@ def _other_mmu(situation: Situation) -> Iterator[Finding]:
     own = situation.regime.facts.sctlr
     instruction = instruction_at(situation.before, situation.memory, situation.site)
     write = pending_write(instruction, situation.before)
-    if write is None or write.register == own:
+    if write is None or not write.enables_mmu or write.register == own:
         return
     stays_off = not bit(situation.after.require(own, "whether the MMU of this code is on"), SCTLR_M)
     state = "stays off" if stays_off else "is on already"
