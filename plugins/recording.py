@@ -79,15 +79,22 @@ def stop() -> RecordingResult:
         KexecdbgError: nothing is being recorded, or it could not be ended as it should.
     """
     global _open
-    from .adapter import given_away
+    from kexecdbg.qemu.cpu_log_window import CpuLogWindow
+    from kexecdbg.trace.recording.background import RecorderGoneError
+
+    from .adapter import given_away, monitor
 
     recording = present()
     if gdb.selected_thread() is None:
         _open = None
         return recording.stop(resume=True)
-    with given_away():
-        _open = None
-        return recording.stop()
+    try:
+        with given_away():
+            _open = None
+            return recording.stop()
+    except RecorderGoneError:
+        CpuLogWindow().close(monitor)
+        raise
 
 
 def _running(event: gdb.ContinueEvent) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -153,6 +154,22 @@ def test_a_recording_is_whole_when_gdb_ends(machine: Bench, tmp_path: Path, end:
         # It ran when GDB was killed, and does again.
         assert machine.machine.qemu.monitor("info status").strip() == "VM status: running"
         assert is_quiet(machine)
+
+
+def test_qemu_stops_logging_when_the_recorder_was_killed(machine: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "killed.kxt"
+    machine.run(f"kexec-record start {path}")
+    machine.run("kexec-step")
+    gdb = machine.gdb._controller.gdb_process
+    assert gdb is not None
+    recorder = end_of_recorder(gdb)
+    signal.pidfd_send_signal(recorder, signal.SIGKILL)
+    os.close(recorder)
+    assert "is gone" in machine.refused("kexec-record stop")
+    assert is_quiet(machine)
+    assert "nothing is being recorded" in machine.refused("kexec-record stop")
+    with Trace.open(path) as trace:
+        assert "cut off" in trace.warnings[0]
 
 
 def test_ctrl_c_ends_a_recording_by_stepping(tmp_path: Path) -> None:

@@ -28,6 +28,10 @@ _LOOK = 0.2
 """Seconds between looks at whether there was a Ctrl-C."""
 
 
+class RecorderGoneError(KexecdbgError):
+    """The recording's process was killed, and could not clean up."""
+
+
 class BackgroundRecording:
     """A recording of CPU ``cpu`` of the machine at the gdbstub ``target``, which nobody is connected to.
 
@@ -95,11 +99,13 @@ class BackgroundRecording:
 
     def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
+        if self._process.stdin.closed:
+            raise self._gone()
         try:
             self._process.stdin.write(f"{json.dumps(message)}\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise KexecdbgError(f"{self.path}: the process that records it has ended: {error.strerror}") from error
+            raise self._gone() from error
 
     def _receive(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -108,12 +114,18 @@ class BackgroundRecording:
             pass
         line = self._process.stdout.readline()
         if not line:
-            raise KexecdbgError(f"{self.path}: the process that records it has ended; what it wrote is in the file")
+            raise self._gone()
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             self._end()
             raise KexecdbgError(answer["error"])
         return answer
+
+    def _gone(self) -> RecorderGoneError:
+        self._end()
+        return RecorderGoneError(
+            f"{self.path}: the process that recorded it is gone; what it had written is in the file"
+        )
 
     def _end(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
