@@ -31,11 +31,12 @@ def verdict_text(verdict: Verdict, style: Style) -> str:
 def _headline(verdict: Verdict, style: Style) -> str:
     emphasise = {Judgement.FAULTS: style.bad, Judgement.SOUND: style.good, Judgement.UNKNOWN: style.warn}
     word = verdict.judgement.name
-    text = hanging(f"{word}:", _what_is_judged(verdict.situation), len(word) + 2)
+    text = hanging(f"{word}:", what_is_judged(verdict.situation), len(word) + 2)
     return emphasise[verdict.judgement](word) + text[len(word) :]
 
 
-def _what_is_judged(situation: Situation) -> str:
+def what_is_judged(situation: Situation) -> str:
+    """Which write is judged, as a clause."""
     if situation.is_live:
         return f"the write at {situation.site:#x} changes the {situation.regime.value} translation with the MMU on"
     count = len(situation.approach)
@@ -93,14 +94,14 @@ def prediction_text(prediction: Prediction, verdict: Verdict, style: Style) -> s
     situation = verdict.situation
     if prediction.first is None:
         outcome = {
-            Outcome.RUNS_ON: _how_far(prediction, situation.next_pc),
-            Outcome.UNKNOWN: "cannot be told: " + _why_unknown(verdict),
+            Outcome.RUNS_ON: how_far(prediction, situation.next_pc),
+            Outcome.UNKNOWN: "cannot be told: " + why_unknown(verdict),
         }[prediction.outcome]
         return hanging("predicted", outcome, _COLUMN, style)
     facts = situation.regime.facts if prediction.first.el is None else _facts_of(prediction.first.el, verdict)
     lines = [hanging("predicted", f"1st exception: {exception_text(prediction.first, facts)}", _COLUMN, style)]
     if prediction.at is not None and prediction.at.executed:
-        lines.append(hanging("", _where(prediction.at), _COLUMN))
+        lines.append(hanging("", where_text(prediction.at), _COLUMN))
     if prediction.then is not None:
         then = f"2nd exception: {exception_text(prediction.then, facts)}; the same for ever"
         lines.append(hanging("", then, _COLUMN))
@@ -109,12 +110,14 @@ def prediction_text(prediction: Prediction, verdict: Verdict, style: Style) -> s
     return "\n".join(lines)
 
 
-def _where(at: Place) -> str:
+def where_text(at: Place) -> str:
+    """Where an exception happens that the write itself does not take."""
     what = f"the {at.access.value} of {at.target:#x} by " if at.access is not None and at.target != at.address else ""
     return f"at {what}{at.address:#x}: {at.text}, {after_the_write(at.executed)}"
 
 
-def _how_far(prediction: Prediction, next_pc: int) -> str:
+def how_far(prediction: Prediction, next_pc: int) -> str:
+    """That the CPU runs on, and how far its code was followed."""
     at = prediction.at
     if at is None or at.executed < 2:
         return f"runs on at {next_pc:#x}"
@@ -125,7 +128,8 @@ def _facts_of(el: int, verdict: Verdict) -> RegimeFacts:
     return regime_of(el, verdict.situation.after).facts
 
 
-def _why_unknown(verdict: Verdict) -> str:
+def why_unknown(verdict: Verdict) -> str:
+    """Why it cannot be told what the CPU will do."""
     for walk in (verdict.situation.fetch, verdict.situation.vector_fetch):
         if walk.unknown and walk.fault is not None:
             return walk.fault.cause.text
