@@ -1,4 +1,4 @@
-"""The last verdict of this debug session, for commands that come after it."""
+"""The last verdict of this debug session, and what was stepped then, for commands that come after it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import gdb
 from . import cpus
 
 if TYPE_CHECKING:
+    from kexecdbg.checks.stepping import Stepped
     from kexecdbg.checks.verdict import Verdict
 
 _last: Verdict | None = None
 _cpu: int | None = None
+_stepped: Stepped | None = None
 
 
 def remember(verdict: Verdict) -> None:
@@ -32,9 +34,20 @@ def cpu() -> int | None:
     return _cpu
 
 
+def remember_steps(steps: Stepped) -> None:
+    """Keep what was stepped around the switch that the last verdict is about."""
+    global _stepped
+    _stepped = steps
+
+
+def stepped() -> Stepped | None:
+    """What was stepped last, around a switch that need not be the last verdict's, if the machine is still there."""
+    return _stepped
+
+
 def _forget(event: gdb.Event) -> None:
-    global _last, _cpu
-    _last = _cpu = None
+    global _last, _cpu, _stepped
+    _last = _cpu = _stepped = None
 
 
 gdb.events.exited.connect(_forget)

@@ -85,6 +85,21 @@ class Observation:
         return not self.followed or _same(predicted.then, self.then)
 
 
+@dataclass(frozen=True)
+class Stepped:
+    """What was stepped around a switch.
+
+    Attributes:
+        site: address of the write.
+        set_up: the instructions before it.
+        observed: what the CPU did from the write on; ``None`` when it was not executed.
+    """
+
+    site: int
+    set_up: tuple[StepRecord, ...]
+    observed: Observation | None
+
+
 def _same(predicted: ExceptionRecord | None, observed: ExceptionRecord | None) -> bool:
     if predicted is None or observed is None:
         return predicted is observed

@@ -87,7 +87,7 @@ def _go_on(
     style: Style,
 ) -> tuple[Any, str]:
     """From the switch on; with a landing pad, what is predicted is what happens with it."""
-    from kexecdbg.checks.stepping import judge_here, step_over_switch
+    from kexecdbg.checks.stepping import Stepped, judge_here, step_over_switch
     from kexecdbg.ui import json_form
     from kexecdbg.ui.landing_pad_view import landing_pad_json, placed_text
     from kexecdbg.ui.step_text import comparison_text, step_text
@@ -103,10 +103,12 @@ def _go_on(
         verdict_with_pad = judge_here(target)
         last_check.remember(verdict_with_pad)
     if arguments.before:
+        last_check.remember_steps(Stepped(verdict.situation.site, records, None))
         lines = [*stepped, verdict_text(verdict, style)]
     else:
         expected = verdict if pad is None else verdict_with_pad
         observed = step_over_switch(target, expected, arguments.follow)
+        last_check.remember_steps(Stepped(verdict.situation.site, records, observed))
         document |= {"observed": json_form.observation(observed, expected), "agrees": observed.agrees_with(expected)}
         stepped += [step_text(record, style) for record in observed.steps]
         lines = [*stepped, "", comparison_text(expected, observed, style)]
