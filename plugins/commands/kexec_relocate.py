@@ -16,7 +16,7 @@ from ..command import Command, evaluate_address, selected_debugger
 from ..relocation_progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kexecdbg.checks.relocating.run import Corruption, RelocationRun
 
@@ -83,8 +83,9 @@ class KexecRelocate(Command):
 
         if arguments.pages is not None and arguments.pages < 1:
             raise UsageError(f"--pages {arguments.pages}: give a number of pages, 1 or more")
+        given = _given_symbols(arguments.symbol)
         target = selected_debugger()
-        run = self._current(target, arguments)
+        run = self._current(target, given, arguments.timeout)
         if arguments.corrupt is not None:
             run.corrupt(_corruption(arguments.corrupt))
         report = run.proceed(
@@ -106,7 +107,7 @@ class KexecRelocate(Command):
         text = relocation_text(report, style, arguments.icount, line)
         return relocation_json(report, arguments.icount) | {"console": line}, text
 
-    def _current(self, target: GdbDebugger, arguments: argparse.Namespace) -> RelocationRun:
+    def _current(self, target: GdbDebugger, given: Mapping[str, int], seconds: float) -> RelocationRun:
         """The relocation that is under way, or a new one from the relocation code's first instruction."""
         from kexecdbg.checks.relocating.approach import SYMBOLS, approach
         from kexecdbg.checks.relocating.run import RelocationRun
@@ -115,8 +116,7 @@ class KexecRelocate(Command):
         if run is not None and self._target is target and (not run.ended or run.end == target.state().get("PC")):
             return run
         symbols = {name: address for name in SYMBOLS if (address := _symbol(name)) is not None}
-        symbols |= _given_symbols(arguments.symbol, SYMBOLS)
-        found = approach(target, symbols, arguments.timeout)
+        found = approach(target, {**symbols, **given}, seconds)
         self._run, self._target = RelocationRun(target, found), target
         return self._run
 
@@ -129,7 +129,9 @@ def _symbol(name: str) -> int | None:
         return None
 
 
-def _given_symbols(texts: Sequence[str], known: Sequence[str]) -> dict[str, int]:
+def _given_symbols(texts: Sequence[str]) -> dict[str, int]:
+    from kexecdbg.checks.relocating.approach import SYMBOLS
+
     symbols = {}
     for text in texts:
         name, _, address = text.partition("=")
@@ -137,8 +139,8 @@ def _given_symbols(texts: Sequence[str], known: Sequence[str]) -> dict[str, int]
             symbols[name] = int(address, 16)
         except ValueError:
             raise UsageError(f"--symbol {text}: write it as NAME=ADDRESS, the address hexadecimal") from None
-        if name not in known:
-            raise UsageError(f"--symbol {text}: of use are {', '.join(known)}")
+        if name not in SYMBOLS:
+            raise UsageError(f"--symbol {text}: of use are {', '.join(SYMBOLS)}")
     return symbols
 
 

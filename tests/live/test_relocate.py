@@ -250,6 +250,8 @@ def test_what_it_refuses() -> None:
     with bench("B") as lab:
         assert "--pages 0" in lab.refused("kexec-relocate --pages 0")
         assert "write it as PAGE or PAGE+OFFSET" in lab.refused("kexec-relocate --corrupt x")
+        assert "the address hexadecimal" in lab.refused("kexec-relocate --symbol kernel_kexec")
+        assert "of use are kernel_kexec" in lab.refused("kexec-relocate --symbol other=0xffff800008000000")
         assert f"pages are 0 to {PAGES - 1}" in lab.refused(f"kexec-relocate --corrupt {PAGES}")
     with bench("B") as lab:
         lab.stop_at(lab.symbol("copy_done"))
