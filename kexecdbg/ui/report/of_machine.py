@@ -1,0 +1,69 @@
+"""A stopped machine as the subject of a report: the switch ahead, or the one that it is stuck after."""
+
+from __future__ import annotations
+
+from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.checks.situation import situation_at
+from kexecdbg.checks.stepping import Observation, Stepped
+from kexecdbg.checks.stuck.diagnosis import diagnose
+from kexecdbg.checks.verdict import Verdict, judge
+from kexecdbg.errors import MemoryUnreadableError, UsageError
+from kexecdbg.machine.state import CpuState
+from kexecdbg.ui.report.subject import Origin, Recorded, Subject, SymbolOf
+from kexecdbg.ui.report.time_line import steps_of_stepping
+from kexecdbg.ui.style import Style
+from kexecdbg.ui.why_text import summary
+
+
+def subject_of_machine(
+    state: CpuState,
+    memory: PhysicalMemory,
+    origin: Origin,
+    symbol_of: SymbolOf,
+    halted: bool | None = None,
+    stepped: Stepped | None = None,
+) -> Subject:
+    """What there is to report of a machine that is stopped in ``state``.
+
+    Args:
+        state, memory: the machine.
+        origin: where the report comes from.
+        symbol_of: names virtual addresses.
+        halted: whether the CPU executes nothing; ``None`` when the machine does not say.
+        stepped: what kexec-step executed last, if it did; it counts when it was around the same switch.
+
+    Raises:
+        RegisterUnknownError: PC, PSTATE, SCTLR_ELx or HCR_EL2 is unknown.
+    """
+    verdict, reason = _verdict(state, memory, halted)
+    if stepped is not None and (verdict is None or stepped.site != verdict.situation.site):
+        stepped = None
+    observed = None if stepped is None else stepped.observed
+    return Subject(
+        origin=origin,
+        state=state,
+        memory=memory,
+        verdict=verdict,
+        reason=reason,
+        recorded=None if verdict is None or observed is None else _recorded(observed, verdict),
+        steps=() if stepped is None else steps_of_stepping(stepped),
+        symbol_of=symbol_of,
+    )
+
+
+def _verdict(state: CpuState, memory: PhysicalMemory, halted: bool | None) -> tuple[Verdict | None, str]:
+    try:
+        return judge(situation_at(state, memory)), ""
+    except (MemoryUnreadableError, UsageError) as error:
+        no_switch = f"There is no switch to judge: {error}."
+    diagnosis = diagnose(state, memory, halted)
+    now = f"{summary(diagnosis, Style())}."
+    if diagnosis.origin is None:
+        return None, now if diagnosis.stuck else no_switch
+    return diagnosis.origin.verdict, f"{now} This is the verdict on the switch that it comes from."
+
+
+def _recorded(observed: Observation, verdict: Verdict) -> Recorded:
+    later = max(0, len(observed.steps) - 1 - int(observed.followed))
+    text = "Seen by kexec-step, one instruction at a time."
+    return Recorded(observed.first, later, observed.agrees_with(verdict), text)

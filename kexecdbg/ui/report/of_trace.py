@@ -1,0 +1,165 @@
+"""A recorded run as the subject of a report: the switch in it that matters, judged as if it were still ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.syndromes import is_as_predicted
+from kexecdbg.checks.exceptions import ExceptionRecord
+from kexecdbg.checks.situation import situation_at
+from kexecdbg.checks.verdict import Judgement, Verdict, judge
+from kexecdbg.errors import ArchitectureError, MemoryUnreadableError, RegisterUnknownError, UsageError
+from kexecdbg.trace.reader import Trace
+from kexecdbg.trace.records import ExceptionTaken
+from kexecdbg.trace.search import StepFilter, find_steps
+from kexecdbg.ui.report.subject import Origin, Recorded, Subject, SymbolOf, no_symbols
+from kexecdbg.ui.report.time_line import TRANSLATION_REGISTERS, steps_of_trace
+
+_CALLS = (0x15, 0x16, 0x17)
+"""Exception classes of SVC, HVC and SMC, which code makes on purpose (Arm ARM D24.2.40, ESR_ELx.EC)."""
+_SCTLR = ("SCTLR_EL1", "SCTLR_EL2", "SCTLR_EL3")
+_LIVE = tuple(name for name in TRANSLATION_REGISTERS if name.startswith(("TTBR", "TCR")))
+_MOST_JUDGED = 16
+"""How many writes are judged, at most, to find the one that matters."""
+_MOST_LANDMARKS = 2000
+
+
+def subject_of_trace(
+    trace: Trace, step: int | None = None, symbol_of: SymbolOf = no_symbols, facts: Iterable[tuple[str, str]] = ()
+) -> Subject:
+    """What there is to report of ``trace``.
+
+    Args:
+        trace: the recorded run.
+        step: the switch is this step; by default the last one before the first fault, or the first that would fault.
+        symbol_of: names virtual addresses.
+        facts: what else to say of where it comes from.
+
+    Raises:
+        TraceError: there is no such step, or a part of the file is damaged.
+        UsageError: ``step`` is given and switches nothing.
+    """
+    switch: int | None
+    verdict: Verdict | None
+    if step is not None:
+        switch, verdict = step, _verdict_at(trace, step)
+    else:
+        switch, verdict = _switch(trace)
+    reason = "" if verdict else "Nothing in this recording switches an MMU on, as far as it could be judged."
+    moment = switch if switch is not None else _first_fault(trace) or trace.steps
+    landmarks = list(islice(_landmarks(trace), _MOST_LANDMARKS))
+    lines = steps_of_trace(trace, landmarks, switch)
+    return Subject(
+        origin=_origin(trace, switch, facts),
+        state=trace.state(moment),
+        memory=trace.memory(moment),
+        verdict=verdict,
+        reason=reason,
+        recorded=None if verdict is None or switch is None else _recorded(trace, switch, verdict),
+        steps=lines,
+        steps_left_out=trace.steps - 1 - (lines[-1].number or 0) if lines else 0,
+        symbol_of=symbol_of,
+    )
+
+
+def _landmarks(trace: Trace) -> Iterable[int]:
+    changed = set(islice(find_steps(trace, StepFilter(changes=TRANSLATION_REGISTERS)), _MOST_LANDMARKS))
+    taken = {number for number, _ in islice(trace.exceptions(), _MOST_LANDMARKS)}
+    return sorted(changed | taken)
+
+
+def _is_fault(exception: ExceptionTaken) -> bool:
+    return exception.esr is None or bits(exception.esr, 31, 26) not in _CALLS
+
+
+def _first_fault(trace: Trace) -> int | None:
+    return next((number for number, exception in trace.exceptions() if _is_fault(exception)), None)
+
+
+def _switch(trace: Trace) -> tuple[int | None, Verdict | None]:
+    """The switch that matters and the verdict on it: the last before the first fault, or the first that is not sound.
+
+    Where every one is sound, the first.
+    """
+    fault = _first_fault(trace)
+    if fault is not None:
+        earlier = find_steps(trace, StepFilter(changes=(*_SCTLR, *_LIVE)), last=fault + 1, backwards=True)
+        for number in islice(earlier, _MOST_JUDGED):
+            verdict = _judged(trace, number)
+            if verdict is not None:
+                return number, verdict
+    sound: tuple[int, Verdict] | None = None
+    for number in islice(find_steps(trace, StepFilter(changes=_SCTLR)), _MOST_JUDGED):
+        verdict = _judged(trace, number)
+        if verdict is not None and verdict.judgement is Judgement.FAULTS:
+            return number, verdict
+        if verdict is not None and sound is None:
+            sound = number, verdict
+    return sound or (None, None)
+
+
+def _verdict_at(trace: Trace, step: int) -> Verdict:
+    situation = situation_at(trace.state(step), trace.memory(step))
+    if situation.approach:
+        later = f"{len(situation.approach)} instructions later"
+        raise UsageError(f"step {step} is no switch; it leads to the one at {situation.site:#x}, {later}")
+    return judge(situation)
+
+
+def _judged(trace: Trace, number: int) -> Verdict | None:
+    """The verdict on step ``number``; ``None`` when it is no switch, or too little is known of it."""
+    try:
+        situation = situation_at(trace.state(number), trace.memory(number))
+        return None if situation.approach else judge(situation)
+    except (ArchitectureError, MemoryUnreadableError, RegisterUnknownError, UsageError):
+        return None
+
+
+def _recorded(trace: Trace, switch: int, verdict: Verdict) -> Recorded:
+    following = ((number, taken) for number, taken in trace.exceptions() if number >= switch and _is_fault(taken))
+    found = next(following, None)
+    predicted = verdict.prediction.first
+    if found is None:
+        if predicted is None:
+            return Recorded(None, 0, True, "No exception follows in the recording.")
+        text = "The recording ends before any exception is taken."
+        return Recorded(None, 0, None if trace.steps - switch < 2 else False, text)
+    number, taken = found
+    if taken.esr is None or taken.elr is None:
+        return Recorded(None, number - switch, None, f"Step {number:,} takes an exception whose syndrome is not known.")
+    record = ExceptionRecord(taken.esr, taken.far, taken.elr)
+    later = f"step {number:,}, {_steps(number - switch)} after the switch"
+    if predicted is None:
+        return Recorded(record, number - switch, None, f"The first exception of the recording is in {later}.")
+    far_agrees = predicted.far is None or predicted.far == taken.far
+    agrees = is_as_predicted(predicted.esr, taken.esr) and far_agrees and predicted.elr == taken.elr
+    return Recorded(record, number - switch, agrees, f"Recorded in {later}.")
+
+
+def _steps(count: int) -> str:
+    return f"{count:,} step{'' if count == 1 else 's'}"
+
+
+def _origin(trace: Trace, switch: int | None, facts: Iterable[tuple[str, str]]) -> Origin:
+    header = trace.header
+    how = {"stepping": "by stepping through the gdbstub", "log": "from QEMU's log"}.get(header.engine, header.engine)
+    scope = "all that was ever written" if header.whole_memory else "what the run and the checks touched"
+    rows = [
+        *facts,
+        ("recording", f"{trace.path.name}, {trace.steps:,} steps, {how}"),
+        ("recorded by", header.recorder),
+        ("CPU", header.cpu_model),
+        ("QEMU", header.qemu_version),
+        ("QEMU's command", " ".join(header.command_line)),
+        ("build id", header.build_id),
+        ("memory", f"{len(trace.pages()):,} pages: {scope}"),
+        ("judged at", "" if switch is None else f"step {switch:,}"),
+    ]
+    at = "" if switch is None else f" --goto {switch}"
+    commands = (
+        (f"kexecdbg replay {trace.path.name}{at}", "serve this run to GDB, forwards and backwards, without QEMU"),
+        (f"kexecdbg trace {trace.path.name}", "list and search its steps"),
+    )
+    return Origin(trace.path.name, tuple((label, text) for label, text in rows if text), trace.warnings, commands)

@@ -1,0 +1,45 @@
+"""Writes a report to a file, and says what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kexecdbg.errors import EnvironmentProblem
+from kexecdbg.ui import json_form
+from kexecdbg.ui.report.page import report_html
+from kexecdbg.ui.report.subject import Subject
+from kexecdbg.ui.style import Style, hanging
+from kexecdbg.ui.verdict_text import what_is_judged
+
+_COLUMN = 10
+
+
+def write_report(subject: Subject, path: Path, style: Style) -> tuple[dict[str, Any], str]:
+    """Write the report on ``subject`` to ``path``, over what is there; the JSON document and the text about it.
+
+    Raises:
+        EnvironmentProblem: the file cannot be written.
+    """
+    page = report_html(subject).encode()
+    try:
+        path.write_bytes(page)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{path}: cannot write the report: {error.strerror}; choose another -o FILE"
+        ) from error
+    verdict = subject.verdict
+    document: dict[str, Any] = {"file": str(path), "bytes": len(page), "reason": subject.reason or None}
+    if verdict is None:
+        document |= {"verdict": "unknown", "site": None, "findings": []}
+        lines = [hanging("UNKNOWN:", subject.reason, 9)]
+    else:
+        word = verdict.judgement.name
+        findings = [finding.id for finding in verdict.findings]
+        site = json_form.number(verdict.situation.site)
+        document |= {"verdict": verdict.judgement.value, "site": site, "findings": findings}
+        lines = [hanging(f"{word}:", what_is_judged(verdict.situation), len(word) + 2)]
+        if findings:
+            lines.append(hanging("findings", " ".join(findings), _COLUMN, style))
+    lines.append(hanging("report", f"{path}, {len(page) / 1000:,.0f} KB, for a browser", _COLUMN, style))
+    return document, "\n".join(lines)
