@@ -28,6 +28,7 @@ class Stage1Command(WalkCommand):
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         from kexecdbg.arm64.regimes import Regime, current_el, regime_of
         from kexecdbg.arm64.scan import scan
+        from kexecdbg.checks.address_map import destinations_of, points_of
         from kexecdbg.checks.table_view import tables_as_if_on, walk_in_range
         from kexecdbg.ui import json_form
         from kexecdbg.ui.walk_text import walk_text
@@ -41,7 +42,8 @@ class Stage1Command(WalkCommand):
         if not arguments.addresses:
             with target.many_reads():
                 table = scan(view.state, target.memory, regime, ttbr=self.RANGE)
-            return self.show_table(arguments, table, view.remark, style)
+            points = (*points_of(state, table), *destinations_of(state, target.memory)) if arguments.map else ()
+            return self.show_table(arguments, table, view.remark, style, points)
         walks = [
             walk_in_range(view, target.memory, evaluate_address(expression), self.RANGE)
             for expression in arguments.addresses

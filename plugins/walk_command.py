@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kexecdbg.errors import UsageError
-from kexecdbg.ui.style import Style, hanging
+from kexecdbg.ui.style import Style, hanging, is_ascii
 
 from .command import Command, add_assume_option, evaluate_range
 
 if TYPE_CHECKING:
     from kexecdbg.arm64.ranges import MappedRange, TableScan
+    from kexecdbg.checks.address_map import Point
 
 _NOTE_COLUMN = 11
 
@@ -32,6 +34,7 @@ class WalkCommand(Command):
         filters.add_argument("--perm", metavar="RWX", help="only these rights: r-x, or ?wx with ? for either")
         filters.add_argument("--el0-perm", metavar="RWX", help="the same for EL0")
         filters.add_argument("--type", metavar="TEXT", help="only this memory type: device, non-cacheable")
+        parser.add_argument("--map", action="store_true", help="draw the address space of the whole table")
         parser.add_argument("--format", choices=("text", "ptdump", "json"), default="text", help="of the whole table")
         add_assume_option(parser)
 
@@ -48,9 +51,12 @@ class WalkCommand(Command):
             memory_type=arguments.type,
         )
 
-    def show_table(self, arguments: argparse.Namespace, scan: TableScan, remark: str, style: Style) -> tuple[Any, str]:
-        """The document and the text of a whole table."""
+    def show_table(
+        self, arguments: argparse.Namespace, scan: TableScan, remark: str, style: Style, points: Sequence[Point] = ()
+    ) -> tuple[Any, str]:
+        """The document and the text of a whole table; ``points`` are for its picture."""
         from kexecdbg.ui import json_form
+        from kexecdbg.ui.address_map_text import table_map_text
         from kexecdbg.ui.ptdump import ptdump_text
         from kexecdbg.ui.table_text import table_text
 
@@ -60,7 +66,10 @@ class WalkCommand(Command):
             arguments.json = True
         if arguments.format == "ptdump":
             return document, ptdump_text(scan, ranges)
-        text = table_text(scan, ranges, style)
+        if arguments.map:
+            text = table_map_text(scan, ranges, points, style, ascii_only=is_ascii(sys.__stdout__))
+        else:
+            text = table_text(scan, ranges, style)
         return document, f"{text}\n{hanging('note', remark, _NOTE_COLUMN)}" if remark else text
 
 

@@ -15,8 +15,11 @@ _SHOWN = 16
 _MIB = 1 << 20
 
 
-def image_text(view: KimageView, style: Style, *, whole_list: bool = False) -> str:
-    """What kexec-image prints; ``whole_list`` shows every run of the page list."""
+def image_text(view: KimageView, style: Style, *, whole_list: bool = False, picture: str = "") -> str:
+    """What kexec-image prints; ``whole_list`` shows every run of the page list, a ``picture`` replaces the details."""
+    if picture:
+        found = [*(finding_text(each, style) for each in view.findings), *_defects(view, style)]
+        return "\n".join([_headline(view, style), *found, *_list(view, style)[:1], "", picture])
     lines = [
         _headline(view, style),
         *(finding_text(each, style) for each in view.findings),

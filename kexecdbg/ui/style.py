@@ -47,6 +47,17 @@ def style_for(stream: TextIO) -> Style:
     return Style(colour=wanted)
 
 
+def is_ascii(stream: TextIO | None) -> bool:
+    """Whether line-drawing characters cannot be printed: the encoding of ``stream`` or of the locale is not UTF-8.
+
+    Python itself writes UTF-8 in the C locale (PEP 540); the terminal may not know it.
+    """
+    variables = ("LC_ALL", "LC_CTYPE", "LANG")
+    locale = next((value for name in variables if (value := os.environ.get(name))), "")
+    encodings = (getattr(stream, "encoding", None) or "", locale.partition(".")[2].partition("@")[0])
+    return any(encoding.lower().replace("-", "") != "utf8" for encoding in encodings)
+
+
 def hanging(label: str, text: str, indent: int, style: Style | None = None) -> str:
     """``text`` wrapped to the line width, ``label`` before it, further lines indented to column ``indent``."""
     lines = textwrap.wrap(text, WIDTH - indent, break_long_words=False, break_on_hyphens=False) or [""]

@@ -19,8 +19,11 @@ _SHORT = {
 _MOST_PROBLEMS = 8
 
 
-def table_text(scan: TableScan, ranges: Sequence[MappedRange], style: Style) -> str:
-    """The table's summary, what is wrong with it, and ``ranges`` (all of the scan's, or a selection)."""
+def table_text(scan: TableScan, ranges: Sequence[MappedRange], style: Style, *, summary_only: bool = False) -> str:
+    """The table's summary, what is wrong with it, and ``ranges`` (all of the scan's, or a selection).
+
+    With ``summary_only`` the ranges themselves are left out.
+    """
     regime = scan.regime.value if scan.regime else "stage 2"
     shown = "" if len(ranges) == len(scan.ranges) else f", {len(ranges)} shown"
     form = scan.table_format
@@ -36,7 +39,7 @@ def table_text(scan: TableScan, ranges: Sequence[MappedRange], style: Style) -> 
         lines.append(style.bad(f"! and {left_out} more problems; --json lists them"))
     lines += [style.warn(hanging("~ ", cause.text, 2)) for cause in scan.warnings]
     lines += [style.dim(hanging("~ ", text, 2)) for text in scan.assumptions]
-    if ranges:
+    if ranges and not summary_only:
         first = "intermediate physical address" if scan.regime is None else "virtual address"
         output = "IPA" if scan.output_is_ipa else "PA"
         lines.append(style.bold(f"{first:<33} {output:>12}  size page  EL  EL0 type"))
@@ -73,6 +76,9 @@ def size_text(size: int) -> str:
 
 def short_memory_type(memory_type: MemoryType | None) -> str:
     """The memory type in a column's width."""
-    if memory_type is None:
-        return "unknown"
-    return _SHORT.get(memory_type.text, memory_type.text)
+    return short_memory_type_text(None if memory_type is None else memory_type.text)
+
+
+def short_memory_type_text(text: str | None) -> str:
+    """The text of a memory type in a column's width; ``None`` is an unknown one."""
+    return "unknown" if text is None else _SHORT.get(text, text)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gdb
 
 from kexecdbg.errors import EnvironmentProblem, UsageError
-from kexecdbg.ui.style import Style
+from kexecdbg.ui.style import Style, is_ascii
 
 from ..command import Command, add_assume_option, evaluate_address, selected_debugger, with_assumptions
 
 if TYPE_CHECKING:
     from kexecdbg.arm64.interfaces import PhysicalMemory
+    from kexecdbg.checks.image_view import KimageView
     from kexecdbg.kexec.argument import ArgumentLayout
     from kexecdbg.machine.state import CpuState
 
@@ -40,6 +42,7 @@ class KexecImage(Command):
             "what the kernel's kexec_image points to",
         )
         parser.add_argument("--list", action="store_true", help="show every run of the page list")
+        parser.add_argument("--map", action="store_true", help="draw what is copied where, and what lies where in RAM")
         parser.add_argument(
             "--vmlinux", metavar="FILE", help="take the layout of struct kimage from this kernel's BTF or DWARF"
         )
@@ -60,7 +63,34 @@ class KexecImage(Command):
         elif arguments.vmlinux is not None:
             found = find_argument(memory, (found.address,), _kernel_layout(arguments.vmlinux))
         view = view_image(state, memory, found)
-        return image_json(view), image_text(view, style, whole_list=arguments.list)
+        text = image_text(
+            view,
+            style,
+            whole_list=arguments.list,
+            picture=_picture(state, memory, view, style) if arguments.map else "",
+        )
+        return image_json(view), text
+
+
+def _picture(state: CpuState, memory: PhysicalMemory, view: KimageView, style: Style) -> str:
+    from kexecdbg.checks.page_map import page_map
+    from kexecdbg.machine.memory_map import memory_map_of
+    from kexecdbg.ui.page_map_text import COLUMNS, page_map_text
+
+    drawn = page_map(view, COLUMNS, memory_map_of(memory), _kernel(state, memory))
+    return page_map_text(drawn, view.pages.page_size, style, ascii_only=is_ascii(sys.__stdout__))
+
+
+def _kernel(state: CpuState, memory: PhysicalMemory) -> tuple[int, int] | None:
+    """Where the running kernel lies, by the symbols that GDB has of it; ``None`` without them."""
+    from kexecdbg.checks.image_entry import translated
+
+    try:
+        first, end = evaluate_address("&_text"), evaluate_address("&_end")
+    except UsageError:
+        return None
+    start = translated(state, memory, first)
+    return None if start is None or end <= first else (start, start + end - first)
 
 
 def _loaded_image(state: CpuState, memory: PhysicalMemory) -> int:

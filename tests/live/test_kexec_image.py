@@ -50,6 +50,15 @@ def assumptions(lab: Bench) -> list[str]:
     return [f"--assume={name}={value}" for name, value in values.items() if value != "void"]
 
 
+def test_pictures_change_no_document(at_switch: Bench) -> None:
+    for line in ("kexec-image", "walk-ttbr0"):
+        assert at_switch.run(f"{line} --map") == at_switch.run(line)
+    drawn = at_switch.text("walk-ttbr0 --map")
+    assert f"PC {at_switch.symbol('turn_on_mmu_sctlr_write'):#x}, not executable" in drawn
+    assert "destination of the page list: 180080000-1800bffff" in drawn
+    assert "64 pages in 64 runs" in at_switch.text("kexec-image --map")
+
+
 def test_the_image_at_the_switch(at_switch: Bench) -> None:
     image = at_switch.run("kexec-image")
     assert image["argument"]["layout"] == "struct kern_reloc_arg, RFC v2"

@@ -14,14 +14,16 @@ from kexecdbg.checks.image_view import find_argument, view_image
 from kexecdbg.errors import UsageError
 from kexecdbg.kexec.kernel_layout import layout_of_kernel
 from kexecdbg.machine.elf_core import ElfCore
+from kexecdbg.machine.memory_map import memory_map_of
 from kexecdbg.machine.state import CpuState
 from kexecdbg.ui.image_json import image_json
 from kexecdbg.ui.image_text import image_text
 from kexecdbg.ui.relocate_json import comparison_json
 from kexecdbg.ui.relocate_text import comparison_text
-from kexecdbg.ui.style import style_for
+from kexecdbg.ui.style import Style, is_ascii, style_for
 
 if TYPE_CHECKING:
+    from kexecdbg.checks.image_view import KimageView
     from kexecdbg.kexec.list_reader import PageList
     from kexecdbg.kexec.page_contents import PageComparison
 
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare every destination page in LATER, a dump from after the copy, with what its source holds in FILE",
     )
     parser.add_argument("--list", action="store_true", help="show every run of the page list")
+    parser.add_argument("--map", action="store_true", help="draw what is copied where, and what lies where in RAM")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
@@ -75,10 +78,19 @@ def run(arguments: argparse.Namespace) -> int:
             style = style_for(sys.stdout)
             if comparison is not None:
                 print("\n".join(comparison_text(comparison, style)))
-            print(image_text(view, style, whole_list=arguments.list))
+            picture = _picture(view, core, style) if arguments.map else ""
+            print(image_text(view, style, whole_list=arguments.list, picture=picture))
             for clause in core.missing:
                 print(f"the core lacks {clause}")
     return 0 if view.sound and (comparison is None or not comparison.differing) else 1
+
+
+def _picture(view: KimageView, core: ElfCore, style: Style) -> str:
+    from kexecdbg.checks.page_map import page_map
+    from kexecdbg.ui.page_map_text import COLUMNS, page_map_text
+
+    drawn = page_map(view, COLUMNS, memory_map_of(core))
+    return page_map_text(drawn, view.pages.page_size, style, ascii_only=is_ascii(sys.stdout))
 
 
 def _compare(pages: PageList, core: ElfCore, after: Path) -> PageComparison:
