@@ -13,7 +13,8 @@ from kexecdbg.trace.search import StepFilter, find_steps
 from kexecdbg.ui.style import WIDTH, Style, hanging
 
 _COLUMN = 11
-_TEXT_COLUMN = 58
+_TEXT_COLUMN = 56
+_SHOWN_COPIES = 16
 _SHOWN_WORDS = 8
 _SHOWN_REGISTERS = 12
 _FLAGS = 0xF << 28
@@ -62,9 +63,34 @@ def _folded(trace: Trace) -> Iterator[str]:
         instructions += int(block.events["instructions"].sum())
         copied += int(block.events["size"].sum())
     if steps:
-        yield f"{steps:,} steps stand for {instructions:,} instructions"
+        yield f"{steps:,} {'step stands' if steps == 1 else 'steps stand'} for {instructions:,} instructions"
     if copied:
         yield f"{copied:,} bytes copied"
+
+
+def step_lines(trace: Trace, numbers: Iterable[int], style: Style) -> Iterator[str]:
+    """Steps in a list; an exception that is taken again and again, as by a CPU that spins, only once."""
+    previous: TraceStep | None = None
+    again = 0
+    for number in numbers:
+        step = trace.step(number)
+        if previous is not None and number == previous.number + again + 1 and _is_same_exception(step, previous):
+            again += 1
+            continue
+        if again:
+            yield _again(again)
+        yield step_line(trace, step, style)
+        previous, again = step, 0
+    if again:
+        yield _again(again)
+
+
+def _is_same_exception(step: TraceStep, previous: TraceStep) -> bool:
+    return step.exception is not None and (step.pc, step.exception) == (previous.pc, previous.exception)
+
+
+def _again(count: int) -> str:
+    return f"{'':<{_COLUMN}}{f'the same in the next {count:,} steps' if count > 1 else 'and once more'}"
 
 
 def step_line(trace: Trace, step: TraceStep, style: Style) -> str:
@@ -91,13 +117,16 @@ def step_line(trace: Trace, step: TraceStep, style: Style) -> str:
 
 def _what(step: TraceStep) -> str:
     if step.is_folded:
-        return "; ".join(_event(event) for event in step.events if event.kind is EventKind.PAGE_COPIED) or _ran(step)
+        copies = [event for event in step.events if event.kind is EventKind.PAGE_COPIED]
+        if len(copies) > 1:
+            return f"copied {sum(event.size for event in copies):,} bytes in {len(copies):,} pages"
+        return _event(copies[0]) if copies else _ran(step)
     return "(no instruction executed)" if step.instruction is None else step.instruction.text
 
 
 def _ran(step: TraceStep) -> str:
-    counts = [event.instructions for event in step.events]
-    return "(ran)" if None in counts else f"({sum(count or 0 for count in counts):,} instructions)"
+    counts = [event.instructions for event in step.events if event.kind is EventKind.RAN]
+    return "(ran)" if None in counts or not counts else f"({sum(count or 0 for count in counts):,} instructions)"
 
 
 def _event(event: Event) -> str:
@@ -124,9 +153,10 @@ def step_detail(trace: Trace, step: TraceStep, style: Style) -> str:
     pstate = trace.state(step.number).get("PSTATE")
     level = "EL unknown" if pstate is None else f"EL{bits(pstate, 3, 2)}"
     lines = [style.bold(f"step {step.number:,}: {level}, {step.pc:#x}: {_what(step)}")]
-    lines += [hanging("folded", _event(event), _COLUMN) for event in step.events if event.size]
     if step.events:
-        lines.append(f"{'':<{_COLUMN}}{_ran(step)}")
+        copies = [_event(event) for event in step.events if event.size]
+        more = [f"and {len(copies) - _SHOWN_COPIES:,} pages more"] if len(copies) > _SHOWN_COPIES else []
+        lines += _labelled("folded", [_ran(step), *copies[:_SHOWN_COPIES], *more])
     if step.exception is not None:
         lines += _exception_lines(step.exception, step.next_pc, style)
     lines += _labelled("changes", [_full_change(change) for change in step.changes])
@@ -186,6 +216,9 @@ def difference_text(first: Trace, second: Trace, found: TraceDifference, style: 
     ]
     lines += _register_lines(found)
     lines += _word_lines(found)
+    if found.parted_step is not None:
+        longer = first if found.parted_step < first.steps else second
+        lines.append(f"{'next':<{_COLUMN}}kexecdbg trace {longer.path} --step {found.parted_step}")
     return "\n".join(lines)
 
 

@@ -104,8 +104,8 @@ def _list(trace: Trace, arguments: argparse.Namespace, style: Style) -> int:
     print(trace_text.overview_text(trace, style))
     if shown:
         print()
-    for number in shown:
-        print(trace_text.step_line(trace, trace.step(number), style))
+    for line in trace_text.step_lines(trace, shown, style):
+        print(line)
     if more is not None:
         print(f"more: --from {more}, or --limit 0 for all")
     return 0
