@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import gdb
@@ -37,6 +38,8 @@ def cpu() -> int | None:
 def remember_steps(steps: Stepped) -> None:
     """Keep what was stepped around the switch that the last verdict is about."""
     global _stepped
+    if _stepped is not None and _stepped.site == steps.site and not steps.set_up:
+        steps = replace(steps, set_up=_stepped.set_up)  # it had stopped at the switch before
     _stepped = steps
 
 

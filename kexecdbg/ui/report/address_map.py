@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -10,12 +10,13 @@ from markupsafe import Markup
 from kexecdbg.arm64.ranges import MappedRange
 from kexecdbg.ui.report.axis import joined
 from kexecdbg.ui.report.svg import box, drawing, group, path, shortened, text
-from kexecdbg.ui.table_text import short_memory_type, size_text
+from kexecdbg.ui.report.words import about, counted
+from kexecdbg.ui.table_text import short_memory_type
 
 _MOST_ROWS = 18
 _WIDTH = 720
-_ADDRESS_END, _SWATCH, _SWATCH_WIDTH, _TEXT = 142, 152, 76, 238
-_MARKS = 470
+_ADDRESS_END, _SWATCH, _SWATCH_WIDTH, _TEXT = 132, 140, 74, 222
+_MARKS = 486
 _MAPPED, _GAP, _MARK = 26, 17, 16
 _ADDRESS_SPACE = 1 << 64
 
@@ -77,20 +78,32 @@ def _rows(ranges: Sequence[MappedRange], marks: Sequence[Mark]) -> list[_Row]:
     def holds_mark(item: MappedRange) -> bool:
         return any(item.va <= mark.address < item.end for mark in marks)
 
-    def kept_apart(one: MappedRange, other: MappedRange) -> bool:
-        return holds_mark(one) or holds_mark(other) or (one.end == other.va and _look(one) != _look(other))
+    def kept_apart(one: list[MappedRange], other: list[MappedRange]) -> bool:
+        same_place = one[-1].end == other[0].va
+        return holds_mark(one[-1]) or holds_mark(other[0]) or (same_place and _look(one[-1]) != _look(other[0]))
 
-    groups = joined(ranges, _MOST_ROWS, lambda item: item.va, lambda item: item.end, kept_apart)
+    alike = _alike(ranges, holds_mark)
     rows, position = [], 0
-    for group_ in groups:
-        start, end = group_[0].va, group_[-1].end
+    for found in joined(alike, _MOST_ROWS, lambda items: items[0].va, lambda items: items[-1].end, kept_apart):
+        start, end = found[0][0].va, found[-1][-1].end
         if start > position:
             rows.append(_Row(position, start, (), _in(marks, position, start)))
-        rows.append(_Row(start, end, tuple(group_), _in(marks, start, end)))
+        rows.append(_Row(start, end, tuple(item for items in found for item in items), _in(marks, start, end)))
         position = end
     if position < _ADDRESS_SPACE:
         rows.append(_Row(position, _ADDRESS_SPACE, (), _in(marks, position, _ADDRESS_SPACE)))
     return rows
+
+
+def _alike(ranges: Sequence[MappedRange], alone: Callable[[MappedRange], bool]) -> list[list[MappedRange]]:
+    """Ranges that follow one another without a gap and look the same, wherever they lead to, together."""
+    found: list[list[MappedRange]] = []
+    for item in ranges:
+        last = found[-1][-1] if found else None
+        if last is None or last.end != item.va or _look(last) != _look(item) or alone(last) or alone(item):
+            found.append([])
+        found[-1].append(item)
+    return found
 
 
 def _look(item: MappedRange) -> tuple[str, str, str]:
@@ -124,33 +137,25 @@ def _text_width(row: _Row) -> float:
 
 
 def _description(row: _Row, looks: dict[tuple[str, str, str], None]) -> str:
-    size = size_text(sum(item.size for item in row.ranges))
+    size = about(sum(item.size for item in row.ranges))
     types = " or ".join(dict.fromkeys(look[2] for look in looks))
     first = row.ranges[0]
     if len(row.ranges) > 1:
-        size = f"{size} in {len(row.ranges)} ranges,"
+        size = f"{size} in {counted(len(row.ranges), 'range')},"
         same = all(item.va == item.pa for item in row.ranges)
     else:
         same = first.va == first.pa
     users = " or ".join(dict.fromkeys(look[1] for look in looks if look[1]))
     el0 = f", EL0 {users}" if users else ""
-    where = ", at its PA" if same else f" → {first.pa:#x}" if len(row.ranges) == 1 else ""
-    return f"{size} {types}{el0}{where}"
+    where = "" if same else f" → {first.pa:#x}" if len(row.ranges) == 1 else " → several"
+    return f"{size} {types}{where}{el0}"
 
 
 def _gap(row: _Row, y: float, at_end: bool) -> Markup:
     middle = y + row.height / 2
-    size = "" if at_end else f", {_about(row.end - row.start)}"
+    size = "" if at_end else f", {about(row.end - row.start)}"
     line = path(f"M{_SWATCH + _SWATCH_WIDTH / 2} {y + 1}V{y + row.height - 1}", "gap")
     return group(line, text(_TEXT, middle + 4, f"not mapped{size}", "dim"))
-
-
-def _about(size: int) -> str:
-    for unit, shift in (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
-        if size >> shift:
-            amount = size / (1 << shift)
-            return f"{amount:.0f} {unit}" if amount >= 10 or amount == int(amount) else f"{amount:.1f} {unit}"
-    return f"{size} B"
 
 
 def _mark(mark: Mark, y: float) -> Markup:

@@ -10,6 +10,7 @@ from kexecdbg.arm64.ranges import MappedRange, ProblemKind, TableScan
 from kexecdbg.arm64.regimes import RANGE_SELECT_BIT
 from kexecdbg.ui.report.address_map import Mark, address_map, rights_class
 from kexecdbg.ui.report.moment import Moment
+from kexecdbg.ui.report.words import counted
 from kexecdbg.ui.table_text import short_memory_type, size_text
 
 MOST_RANGES = 200
@@ -79,7 +80,8 @@ def _view(scan: TableScan, moment: Moment) -> AddressSpaceView:
     else:
         summary = (
             f"{form.granule.name} granule, {form.input_bits}-bit addresses from level {form.start_level}; "
-            f"{scan.entries:,} valid descriptors in {scan.tables:,} tables, {len(scan.ranges):,} ranges"
+            f"{counted(scan.entries, 'valid descriptor')} in {counted(scan.tables, 'table')}, "
+            f"{counted(len(scan.ranges), 'range')}"
         )
     title = f"The addresses that {scan.register} maps"
     left_out = len(scan.problems) + scan.problems_left_out - _MOST_PROBLEMS

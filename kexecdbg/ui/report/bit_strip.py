@@ -67,7 +67,7 @@ def bit_strip(
     centres = " ".join(f"{_left(x, position) + CELL / 2:g}" for position in range(63, -1, -1))
     digits = "".join(str(bit(value, position)) for position in range(63, -1, -1))
     parts.append(element("text", digits, x=centres, y=top + 13, class_="bits"))
-    parts += _positions(x, top, fields)
+    parts += _positions(x, top, fields, marked)
     labels, depth = _labels(x, top + _HEIGHT, fields, marked)
     parts += labels
     if marked is not None:
@@ -83,14 +83,15 @@ def _width(field: StripField) -> float:
     return (field.msb - field.lsb + 1) * CELL
 
 
-def _positions(x: float, top: float, fields: Sequence[StripField]) -> list[Markup]:
-    """Bit numbers over the ends of wide fields, where they do not run into each other."""
+def _positions(x: float, top: float, fields: Sequence[StripField], marked: tuple[int, int] | None) -> list[Markup]:
+    """Bit numbers over the ends of wide fields, where they do not run into each other or into the mark."""
     parts, free = [], x - CELL
     for field in sorted(fields, key=lambda field: -field.msb):
         ends = (field.msb, field.lsb) if _width(field) > 3 * CELL else (field.msb,)
         for position in ends:
             centre = _left(x, position) + CELL / 2
-            if centre - 7 >= free:
+            at_mark = marked is not None and marked[1] - 1 <= position <= marked[0] + 1
+            if centre - 7 >= free and not at_mark:
                 parts.append(text(centre, top - 3, str(position), "position"))
                 free = centre + 7
     return parts

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
+import numpy as np
+
 from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.instructions import Instruction, decode_instruction
 from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.checks.exceptions import ExceptionRecord
 from kexecdbg.checks.situation import situation_at
@@ -16,11 +19,12 @@ from kexecdbg.trace.records import ExceptionTaken
 from kexecdbg.trace.search import StepFilter, find_steps
 from kexecdbg.ui.report.subject import Origin, Recorded, Subject, SymbolOf, no_symbols
 from kexecdbg.ui.report.time_line import TRANSLATION_REGISTERS, steps_of_trace
+from kexecdbg.ui.report.words import counted
 
 _CALLS = (0x15, 0x16, 0x17)
 """Exception classes of SVC, HVC and SMC, which code makes on purpose (Arm ARM D24.2.40, ESR_ELx.EC)."""
-_SCTLR = ("SCTLR_EL1", "SCTLR_EL2", "SCTLR_EL3")
-_LIVE = tuple(name for name in TRANSLATION_REGISTERS if name.startswith(("TTBR", "TCR")))
+_WRITTEN = ("SCTLR_EL", "TTBR0_EL", "TTBR1_EL", "TCR_EL")
+"""What a switch writes: the MMU itself, or tables that are in use."""
 _MOST_JUDGED = 16
 """How many writes are judged, at most, to find the one that matters."""
 _MOST_LANDMARKS = 2000
@@ -81,23 +85,48 @@ def _first_fault(trace: Trace) -> int | None:
 def _switch(trace: Trace) -> tuple[int | None, Verdict | None]:
     """The switch that matters and the verdict on it: the last before the first fault, or the first that is not sound.
 
-    Where every one is sound, the first.
+    Where every one is sound, the first that switches an MMU on, or else the first change of tables in use.
     """
     fault = _first_fault(trace)
+    writes = _writes(trace)
     if fault is not None:
-        earlier = find_steps(trace, StepFilter(changes=(*_SCTLR, *_LIVE)), last=fault + 1, backwards=True)
-        for number in islice(earlier, _MOST_JUDGED):
-            verdict = _judged(trace, number)
-            if verdict is not None:
-                return number, verdict
-    sound: tuple[int, Verdict] | None = None
-    for number in islice(find_steps(trace, StepFilter(changes=_SCTLR)), _MOST_JUDGED):
-        verdict = _judged(trace, number)
-        if verdict is not None and verdict.judgement is Judgement.FAULTS:
+        before = reversed([number for number in writes if number <= fault])
+        found = next(_judged(trace, before), None)
+        if found is not None:
+            return found
+    sound: list[tuple[int, Verdict]] = []
+    for number, verdict in islice(_judged(trace, writes), _MOST_JUDGED):
+        if verdict.judgement is Judgement.FAULTS:
             return number, verdict
-        if verdict is not None and sound is None:
-            sound = number, verdict
-    return sound or (None, None)
+        sound.append((number, verdict))
+    sound.sort(key=lambda pair: pair[1].situation.is_live)
+    return sound[0] if sound else (None, None)
+
+
+def _writes(trace: Trace) -> list[int]:
+    """The steps that execute an MSR of a register that a switch writes, ascending."""
+    numbers: list[int] = []
+    for block in trace.blocks():
+        words: list[int] = np.unique(block.words).tolist()
+        writes = [word for word in words if _writes_translation(decode_instruction(word, 0))]
+        numbers += (block.first + np.flatnonzero(np.isin(block.words, writes))).tolist()
+    return numbers
+
+
+def _writes_translation(instruction: Instruction) -> bool:
+    move = instruction.system_move
+    return move is not None and move.is_write and move.register.startswith(_WRITTEN)
+
+
+def _judged(trace: Trace, numbers: Iterable[int]) -> Iterator[tuple[int, Verdict]]:
+    """The switches among the steps ``numbers`` of which enough is known, with the verdict on each."""
+    for number in numbers:
+        try:
+            situation = situation_at(trace.state(number), trace.memory(number))
+            if not situation.approach:
+                yield number, judge(situation)
+        except (ArchitectureError, MemoryUnreadableError, RegisterUnknownError, UsageError):
+            continue  # it is no switch, or it cannot be judged
 
 
 def _verdict_at(trace: Trace, step: int) -> Verdict:
@@ -108,38 +137,36 @@ def _verdict_at(trace: Trace, step: int) -> Verdict:
     return judge(situation)
 
 
-def _judged(trace: Trace, number: int) -> Verdict | None:
-    """The verdict on step ``number``; ``None`` when it is no switch, or too little is known of it."""
-    try:
-        situation = situation_at(trace.state(number), trace.memory(number))
-        return None if situation.approach else judge(situation)
-    except (ArchitectureError, MemoryUnreadableError, RegisterUnknownError, UsageError):
-        return None
-
-
 def _recorded(trace: Trace, switch: int, verdict: Verdict) -> Recorded:
     following = ((number, taken) for number, taken in trace.exceptions() if number >= switch and _is_fault(taken))
     found = next(following, None)
     predicted = verdict.prediction.first
     if found is None:
+        after = trace.steps - switch - 1
         if predicted is None:
-            return Recorded(None, 0, True, "No exception follows in the recording.")
-        text = "The recording ends before any exception is taken."
-        return Recorded(None, 0, None if trace.steps - switch < 2 else False, text)
+            return Recorded(None, 0, True, f"The CPU ran on for {counted(after, 'step')}, to the end of the recording.")
+        if not after:
+            return Recorded(None, 0, None, "The recording ends with the switch.")
+        laxer = "QEMU lets some things pass that the architecture does not; the findings say which."
+        return Recorded(
+            None, 0, False, f"The recorded CPU ran on for {counted(after, 'step')} without an exception. {laxer}"
+        )
     number, taken = found
     if taken.esr is None or taken.elr is None:
         return Recorded(None, number - switch, None, f"Step {number:,} takes an exception whose syndrome is not known.")
     record = ExceptionRecord(taken.esr, taken.far, taken.elr)
-    later = f"step {number:,}, {_steps(number - switch)} after the switch"
-    if predicted is None:
-        return Recorded(record, number - switch, None, f"The first exception of the recording is in {later}.")
-    far_agrees = predicted.far is None or predicted.far == taken.far
-    agrees = is_as_predicted(predicted.esr, taken.esr) and far_agrees and predicted.elr == taken.elr
-    return Recorded(record, number - switch, agrees, f"Recorded in {later}.")
+    later = f"Recorded in step {number:,}, {counted(number - switch, 'step')} after the switch."
+    if predicted is not None:
+        return Recorded(record, number - switch, _same(predicted, record), later)
+    # Nothing was predicted for the switch itself; a finding may say what it ends in.
+    ends = [finding.leads_to for finding in verdict.findings if finding.leads_to is not None]
+    agrees = True if any(_same(each, record) for each in ends) else None
+    return Recorded(record, number - switch, agrees, later)
 
 
-def _steps(count: int) -> str:
-    return f"{count:,} step{'' if count == 1 else 's'}"
+def _same(expected: ExceptionRecord, recorded: ExceptionRecord) -> bool:
+    far_agrees = expected.far is None or expected.far == recorded.far
+    return far_agrees and is_as_predicted(expected.esr, recorded.esr) and expected.elr == recorded.elr
 
 
 def _origin(trace: Trace, switch: int | None, facts: Iterable[tuple[str, str]]) -> Origin:
@@ -148,13 +175,13 @@ def _origin(trace: Trace, switch: int | None, facts: Iterable[tuple[str, str]]) 
     scope = "all that was ever written" if header.whole_memory else "what the run and the checks touched"
     rows = [
         *facts,
-        ("recording", f"{trace.path.name}, {trace.steps:,} steps, {how}"),
+        ("recording", f"{trace.path.name}, {counted(trace.steps, 'step')}, {how}"),
         ("recorded by", header.recorder),
         ("CPU", header.cpu_model),
         ("QEMU", header.qemu_version),
         ("QEMU's command", " ".join(header.command_line)),
         ("build id", header.build_id),
-        ("memory", f"{len(trace.pages()):,} pages: {scope}"),
+        ("memory", f"{counted(len(trace.pages()), 'page')}: {scope}"),
         ("judged at", "" if switch is None else f"step {switch:,}"),
     ]
     at = "" if switch is None else f" --goto {switch}"

@@ -12,6 +12,8 @@ from kexecdbg.ui.report.moment import Moment
 _GENERAL = ("PC", "SP", "PSTATE", *(f"X{number}" for number in range(31)))
 _WIDE = 7
 """Fields of more bits are shown in hexadecimal."""
+_WIDEST = 16
+"""Fields of more bits are addresses, or the like."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,14 @@ def _register(moment: Moment, name: str, value: int) -> RegisterView:
 
 def _field(field: DecodedField, odd: list[tuple[int, int]]) -> FieldView:
     width = field.msb - field.lsb + 1
+    value = f"{field.value:#x}" if width > _WIDE else str(field.value)
+    # Of an address the meaning says more than the field's own number, and of a plain number it says nothing more.
+    says_more = field.meaning.strip("#") not in (value, f"{field.value:#x}")
     return FieldView(
         field.name,
         f"[{field.msb}]" if width == 1 else f"[{field.msb}:{field.lsb}]",
-        f"{field.value:#x}" if width > _WIDE else str(field.value),
-        field.meaning,
+        "" if width > _WIDEST and says_more else value,
+        field.meaning if says_more else "",
         any(lsb <= field.msb and field.lsb <= msb for msb, lsb in odd),
         not field.value,
     )

@@ -16,7 +16,7 @@ from kexecdbg.kexec.defects import Area, AreaKind
 from kexecdbg.kexec.runs import CopyRun
 from kexecdbg.ui.report.axis import joined
 from kexecdbg.ui.report.svg import box, drawing, group, path, shortened, text
-from kexecdbg.ui.table_text import size_text
+from kexecdbg.ui.report.words import about
 
 _MOST_ROWS = 26
 _WIDTH = 720
@@ -143,12 +143,12 @@ def _row(pieces: Sequence[_Piece], y: float) -> Markup:
     middle = y + _ROW / 2 + 4
     parts = [text(_ADDRESS_END, middle, f"{pieces[0].start:#x}", "end")]
     if sources:
-        parts += _labelled(_SOURCE, y, size_text(sources), "source")
+        parts += _labelled(_SOURCE, y, about(sources), "source")
     if destinations:
-        parts += _labelled(_DESTINATION, y, size_text(destinations), "clash" if clash else "destination")
+        parts += _labelled(_DESTINATION, y, about(destinations), "clash" if clash else "destination")
     notes = ", ".join(areas)
     if clash:
-        notes = f"✕ overlap, {size_text(clash)}" + (f": {notes}" if notes else "")
+        notes = f"✕ overlap, {about(clash)}" + (f": {notes}" if notes else "")
     if notes:
         parts.append(text(_NOTES, middle, shortened(notes, _WIDTH - _NOTES), "bad" if clash else ""))
     return group(*parts)

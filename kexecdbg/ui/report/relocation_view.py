@@ -12,6 +12,7 @@ from kexecdbg.checks.image_view import KimageView, view_image
 from kexecdbg.kexec.defects import HARMLESS, Defect
 from kexecdbg.machine.state import CpuState
 from kexecdbg.ui.report.relocation_map import overlaps, relocation_map
+from kexecdbg.ui.report.words import counted
 from kexecdbg.ui.table_text import size_text
 
 MOST_RUNS = 100
@@ -67,14 +68,14 @@ def relocation_view(state: CpuState, memory: PhysicalMemory) -> RelocationView |
 
 def _view(view: KimageView) -> RelocationView:
     summary, size = view.summary, view.pages.page_size
-    lists = f"{_count(summary.entries, 'entry', 'entries')} in {_count(summary.list_pages, 'list page')}"
-    places = _count(len(view.destinations), "stretch", "stretches")
-    said = f"{_count(summary.copies, 'page')} of {size_text(size)} {'is' if summary.copies == 1 else 'are'} copied"
+    lists = f"{counted(summary.entries, 'entry', 'entries')} in {counted(summary.list_pages, 'list page')}"
+    places = counted(len(view.destinations), "stretch", "stretches")
+    said = f"{counted(summary.copies, 'page')} of {size_text(size)} {'is' if summary.copies == 1 else 'are'} copied"
     if summary.in_place:
         said += f", {summary.in_place:,} of them onto themselves"
     found = overlaps(view)
     return RelocationView(
-        summary=f"{said}, in {_count(len(view.runs), 'run')}, to {places} of memory; the list has {lists}.",
+        summary=f"{said}, in {counted(len(view.runs), 'run')}, to {places} of memory; the list has {lists}.",
         argument=f"{view.argument.layout.name} at {view.argument.address:#x}",
         map=relocation_map(view) if view.runs else None,
         overlaps=tuple(
@@ -83,16 +84,17 @@ def _view(view: KimageView) -> RelocationView:
         more_overlaps=max(0, len(found) - _MOST_OVERLAPS),
         defects=tuple((_defect(defect), defect.kind in HARMLESS) for defect in view.audit.defects),
         runs=tuple(
-            RunView(run.entry, f"{run.pages:,}", f"{run.source:#x}", f"{run.destination:#x}")
+            RunView(
+                run.entry,
+                "" if run.pages == 1 else counted(run.pages, "page"),
+                f"{run.source:#x}",
+                f"{run.destination:#x}",
+            )
             for run in view.runs[:MOST_RUNS]
         ),
         more=max(0, len(view.runs) - MOST_RUNS),
         unchecked=view.unchecked,
     )
-
-
-def _count(number: int, one: str, several: str = "") -> str:
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def _defect(defect: Defect) -> str:

@@ -57,6 +57,7 @@ class VerdictView:
     Attributes:
         word: ``faults``, ``sound`` or ``unknown``.
         headline: what was judged, or why nothing was, as a sentence.
+        reason: what led to this switch, in sentences; or empty.
         cause: the worst finding in a sentence; empty without one.
         outcome: what the CPU will do.
         exceptions: predicted and recorded ones.
@@ -67,6 +68,7 @@ class VerdictView:
 
     word: str
     headline: str
+    reason: str
     cause: str
     outcome: str
     exceptions: tuple[ExceptionView, ...]
@@ -79,15 +81,18 @@ def verdict_view(subject: Subject) -> VerdictView:
     """The verdict of ``subject``; ``unknown`` when there is none."""
     verdict = subject.verdict
     if verdict is None:
-        return VerdictView(Judgement.UNKNOWN.value, subject.reason, "", "", (), "", None, ())
+        return VerdictView(Judgement.UNKNOWN.value, subject.reason, "", "", "", (), "", None, ())
     recorded = subject.recorded
+    site = verdict.situation.site
+    symbol = subject.symbol_of(site)
     sentence = what_is_judged(verdict.situation)
-    symbol = subject.symbol_of(verdict.situation.site)
-    headline = f"{sentence[0].upper()}{sentence[1:]}{f' (in {symbol})' if symbol else ''}."
+    if symbol:
+        sentence = sentence.replace(f"{site:#x}", f"{site:#x} ({symbol})", 1)
     findings = tuple(_finding(finding) for finding in verdict.findings)
     return VerdictView(
         word=verdict.judgement.value,
-        headline=f"{headline} {subject.reason}".strip(),
+        headline=f"{sentence[0].upper()}{sentence[1:]}.",
+        reason=subject.reason,
         cause=findings[0].text if findings and findings[0].severity == "fatal" else "",
         outcome=_outcome(verdict),
         exceptions=_exceptions(verdict, None if recorded is None else recorded.first),

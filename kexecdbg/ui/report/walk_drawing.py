@@ -14,6 +14,7 @@ from kexecdbg.arm64.rights import Rights
 from kexecdbg.ui.report.bit_strip import WIDTH, bit_strip
 from kexecdbg.ui.report.descriptor_fields import Tables, address_fields, descriptor_fields
 from kexecdbg.ui.report.svg import CHARACTER, box, drawing, group, path, shortened, text
+from kexecdbg.ui.report.words import with_article
 from kexecdbg.ui.table_text import size_text
 
 _MARGIN = 8
@@ -56,7 +57,7 @@ class DrawnWalk:
 
 def outcome_text(access: Access, fault: Fault | None) -> str:
     """What becomes of an access, in a few words."""
-    return f"the {access.value} succeeds" if fault is None else f"the {access.value} takes a {fault.text}"
+    return f"the {access.value} succeeds" if fault is None else f"the {access.value} takes {with_article(fault.text)}"
 
 
 def output_details(page_size: int | None, leaf_level: int | None, memory_type: str | None) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from kexecdbg.ui.report.descriptor_fields import stage1_tables, stage2_tables
 from kexecdbg.ui.report.moment import Moment, Probe
 from kexecdbg.ui.report.svg import drawing, text
 from kexecdbg.ui.report.walk_drawing import DrawnWalk, draw_walk, outcome_text, output_details
+from kexecdbg.ui.report.words import with_article
 
 _MARGIN = 8
 
@@ -81,7 +82,8 @@ def _outcome(walk: Walk, access: Access, fault: Fault | None) -> str:
     if walk.unknown:
         return f"It cannot be told: {fault.cause.text}."
     esr = walk.regime.facts.esr if fault.stage == 1 else "ESR_EL2"
-    return f"The {access.value} takes a {fault.text}, {esr} {abort_esr(fault, access):#010x}: {fault.cause.text}."
+    taken = f"{with_article(fault.text)}, {esr} {abort_esr(fault, access):#010x}"
+    return f"The {access.value} takes {taken}: {fault.cause.text}."
 
 
 def _drawings(moment: Moment, walk: Walk, access: Access, fault: Fault | None) -> list[Markup]:
