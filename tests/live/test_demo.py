@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.documents import ROOT, prints, read_blocks
 from tests.live.machines import SECONDS
 
 DEMO = [sys.executable, "-m", "kexecdbg", "demo"]
@@ -119,3 +120,9 @@ def test_colour_can_be_refused(environment: dict[str, str]) -> None:
 
 def without_duration(text: str) -> str:
     return re.sub(r"^[0-9.]+ s\.", "? s.", text, flags=re.MULTILINE)
+
+
+def test_the_readme_shows_what_it_prints(piped: str) -> None:
+    shown = [block.text for block in read_blocks(ROOT / "README.md") if block.text[0] == "$ qemu-scripts/demo"]
+    assert len(shown) == 1
+    assert prints(shown[0][1:], piped)

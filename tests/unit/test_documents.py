@@ -1,0 +1,73 @@
+"""What tests/documents.py takes for a command line, and for what it prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.documents import GDB, SHELL, documents, prints, read_blocks
+
+PAGE = """\
+Text.
+
+<!-- machine: A -->
+<!-- needs: your-board: there is none
+     here -->
+
+```console
+$ kexecdbg check \\
+    --attach :1234
+FAULTS
+(gdb) stepi
+```
+
+```c
+int no_command;
+```
+
+```console
+$ true
+```
+
+<!-- file: oops.txt -->
+```text
+$ not a command
+```
+"""
+
+
+def test_blocks_with_their_directives(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(PAGE)
+    first, second, file = read_blocks(path)
+    assert first.directives == {"machine": "A", "needs": "your-board: there is none\n     here"}
+    assert [(line.prompt, line.text, line.printed) for line in first.lines] == [
+        (SHELL, "kexecdbg check --attach :1234", ["FAULTS"]),
+        (GDB, "stepi", []),
+    ]
+    assert (second.directives, second.lines[0].text, second.lines[0].where) == ({}, "true", "page.md:19")
+    assert (file.directives["file"], file.text, file.lines) == ("oops.txt", ["$ not a command"], [])
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "fits"),
+    [
+        ([], "anything", True),
+        (["a"], "a\n", True),
+        (["a"], "a\nb\n", False),
+        (["a", "..."], "a\nb\nc\n", True),
+        (["...", "c"], "a\nb\nc\n", True),
+        (["..."], "", True),
+        (["took ... s"], "took 3.1 s\n", True),
+        (["took ... s"], "took 3.1 min\n", False),
+        (["a", "...", "d"], "a\nb\nc\n", False),
+    ],
+)
+def test_what_is_shown_and_what_is_printed(shown: list[str], printed: str, fits: bool) -> None:
+    assert prints(shown, printed) is fits
+
+
+def test_the_documents_are_found() -> None:
+    names = [path.name for path in documents()]
+    assert {"README.md", "sessions.md", "explanation.md"} <= set(names)
