@@ -95,9 +95,31 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="kexecdbg COMMAND [ARGUMENT...]",
     )
-    parser.add_argument("--version", action="version", version=f"kexecdbg {__version__}")
+    parser.add_argument("--version", action=_ShowVersion, help="show this package's version, and what it runs on")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     return parser
+
+
+class _ShowVersion(argparse.Action):
+    """The version on the first line, what it runs on on the second; ``kexecdbg doctor`` has QEMU's and GDB's."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+        from platform import python_version
+
+        parts = [f"Python {python_version()}"]
+        for package in ("capstone", "numpy", "pyelftools", "pygdbmi"):
+            try:
+                parts.append(f"{package} {version(package)}")
+            except PackageNotFoundError:
+                parts.append(f"{package} missing")
+        print(f"kexecdbg {__version__}\n{', '.join(parts)}")
+        parser.exit()
 
 
 def _raise_exit(number: int, frame: FrameType | None) -> None:
