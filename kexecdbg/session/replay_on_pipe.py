@@ -30,7 +30,8 @@ def gdb_target(path: Path, state: str) -> str:
     with Trace.open(path) as trace:
         state_named(trace, state)
     # -P: the user's current folder is not searched for modules.
-    return "| " + shlex.join([sys.executable, "-P", "-m", __name__, str(path.resolve()), state])
+    # exec: the shell that GDB starts keeps no standard error of its own.
+    return "| exec " + shlex.join([sys.executable, "-P", "-m", __name__, str(path.resolve()), state])
 
 
 async def _serve(server: ReplayServer) -> None:
@@ -42,6 +43,10 @@ async def _serve(server: ReplayServer) -> None:
 def main(path: str, state: str) -> None:
     """Serve the trace at ``path`` from ``state`` on."""
     with Trace.open(Path(path)) as trace:
+        # GDB looks for error output after every character that it reads, until there can be none (gdb/ser-base.c,
+        # generic_readchar): several times what the rest takes.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
         asyncio.run(_serve(ReplayServer(trace, state_named(trace, state))))
 
 
