@@ -56,7 +56,7 @@ def forgets_wxn(registers: Any, *arguments: Any, **options: Any) -> Any:
 
 
 def test_a_planted_bug_is_found_and_made_small() -> None:
-    tally = run_chunk("max", "planted", 0, 3000, walk_function=forgets_wxn)
+    tally = run_chunk("max", "planted", 0, 300, walk_function=forgets_wxn)
     assert tally.disagreements
     smallest = tally.disagreements[0]
     assert smallest.smallest.operation.is_fetch
