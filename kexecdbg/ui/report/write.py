@@ -41,5 +41,6 @@ def write_report(subject: Subject, path: Path, style: Style) -> tuple[dict[str, 
         lines = [hanging(f"{word}:", what_is_judged(verdict.situation), len(word) + 2)]
         if findings:
             lines.append(hanging("findings", " ".join(findings), _COLUMN, style))
-    lines.append(hanging("report", f"{path}, {len(page) / 1000:,.0f} KB, for a browser", _COLUMN, style))
+    label = style.bold("report") + " " * (_COLUMN - len("report"))
+    lines.append(f"{label}{path}, {len(page) / 1000:,.0f} KB, for a browser")  # a path is not wrapped
     return document, "\n".join(lines)
