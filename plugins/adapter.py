@@ -410,7 +410,8 @@ def lacking() -> str:
         return ""
     state = debugger().state()
     names = [name for name in control_registers(current_el(state)) if state.get(name) is None]
-    return f"of this exception level the target does not tell {', '.join(names)}" if names else ""
+    told = f"of this exception level the target does not tell {', '.join(names)}"
+    return f"{told}; kexec-step sees what the code ahead writes" if names else ""
 
 
 def end_of_command() -> tuple[str, ...]:
