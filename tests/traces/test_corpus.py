@@ -14,6 +14,7 @@ from kexecdbg.checks.exceptions import ExceptionRecord
 from kexecdbg.checks.finding import Severity
 from kexecdbg.checks.prediction import Outcome
 from kexecdbg.checks.situation import situation_at
+from kexecdbg.checks.stuck.diagnosis import Condition, diagnose
 from kexecdbg.checks.verdict import Judgement, Verdict, judge
 from kexecdbg.lab.enable import EnableCase
 from kexecdbg.trace.reader import Trace
@@ -25,6 +26,7 @@ from tests.traces.switches import faults, switches
 LAB, KERNELS = lab_traces(), kernel_traces()
 MOST_BYTES = 6 << 20
 """Of all files together: they are in every clone."""
+ENDS = {Outcome.SPINS: Condition.VECTOR_LOOP, Outcome.IN_VECTOR: Condition.RESTS_IN_VECTOR}
 DIRECTORY = re.compile(r"(?<![\w.])/[^/,=]+/")
 
 FORESEEN = [
@@ -108,6 +110,22 @@ def test_the_first_exceptions_are_the_predicted_ones(name: str, trace: Trace, en
     predicted = [each for each in (prediction.first, prediction.then) if each is not None]
     assert len(predicted) == len(taken[:2])
     assert all(same(each, one) for each, one in zip(predicted, taken, strict=False))
+
+
+@pytest.mark.parametrize("name", LAB)
+def test_a_frozen_cpu_is_explained_afterwards(name: str, trace: Trace, enabling: int) -> None:
+    """From the last state alone: what the CPU is doing, which switch it came from, and its first exception."""
+    diagnosis, taken = diagnose(trace.state(trace.steps), trace.memory(trace.steps)), faults(trace)
+    outcome = judged(trace, enabling).prediction.outcome
+    if outcome is Outcome.RUNS_ON or not taken:
+        assert diagnosis.condition is not Condition.VECTOR_LOOP
+        return
+    assert diagnosis.condition is ENDS[outcome]
+    origin = diagnosis.origin
+    assert origin is not None and origin.first is not None
+    assert trace.step(enabling).pc in (origin.instruction.address, *origin.also)
+    if not origin.also:
+        assert same(origin.first, taken[0])
 
 
 @pytest.mark.parametrize("name", FORESEEN)
