@@ -35,6 +35,9 @@ class PointKind(enum.Enum):
     DESTINATION = "destination"
 
 
+_SINGLE = {PointKind.PC, PointKind.VECTORS, PointKind.SP}
+
+
 @dataclass(frozen=True)
 class Point:
     """Something at the input addresses ``start`` to ``end`` (exclusive).
@@ -210,8 +213,9 @@ def _groups(
     """Ranges, with their indices, parted where the ``most`` - 1 widest gaps are."""
     if not ranges:
         return []
+    single = {index: {point.kind for point in points} & _SINGLE for index, points in placed.items()}
     apart = [
-        (_distance(before, after, set(_kinds(placed, index)) != set(_kinds(placed, index + 1))), index)
+        (_distance(before, after, single.get(index, set()) != single.get(index + 1, set())), index)
         for index, (before, after) in enumerate(pairwise(ranges))
     ]
     parted = _widest(apart, most - 1)
@@ -232,13 +236,10 @@ def _widest(apart: Iterable[tuple[int, int]], most: int) -> set[int]:
     return {index for _, index in ordered}
 
 
-def _kinds(placed: dict[int, list[Point]], index: int) -> list[PointKind]:
-    single = (PointKind.PC, PointKind.VECTORS, PointKind.SP)
-    return [point.kind for point in placed.get(index, ()) if point.kind in single]
-
-
 def _distance(before: MappedRange, after: MappedRange, differ: bool) -> int:
     distance = after.va - before.end
+    if before.attributes is after.attributes and before.pa - before.va == after.pa - after.va:
+        return distance + _APART if differ and distance else distance
     if _look(before) != _look(after) or before.pa - before.va != after.pa - after.va:
         distance += after.page_size
     elif not distance:

@@ -94,7 +94,7 @@ class CpuViewMemory:
             if not mmu_enabled(regime, registers):
                 self._uses.setdefault(
                     "the gdbstub has no physical addresses; memory was read as the CPU sees it, with the "
-                    f"{regime.value} MMU off"
+                    f"{regime.value} MMU off: past the data caches, where newer values may be"
                 )
                 return
         except RegisterUnknownError as error:

@@ -21,7 +21,7 @@ _OVERLAP = "!"
 def page_map_text(drawn: PageMap, page_size: int, style: Style, *, ascii_only: bool = False) -> str:
     """The drawing; with ``ascii_only`` in characters that every terminal has."""
     cells, arrow = (_ASCII, "-->") if ascii_only else (_LINES, "──►")
-    lines = [style.bold(f"{'sources':<52} destinations")]
+    lines = [style.bold(f"{'sources':<52} destinations")] if drawn.flows else ["no page is copied"]
     lines += [_flow(flow, page_size, arrow) for flow in drawn.flows[:_MOST_FLOWS]]
     if len(drawn.flows) > _MOST_FLOWS:
         rest = drawn.flows[_MOST_FLOWS:]

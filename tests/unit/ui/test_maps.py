@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from kexecdbg.arm64.regimes import Regime
@@ -13,6 +16,7 @@ from kexecdbg.checks.page_map import Cell, Lane, PageMap, page_map
 from kexecdbg.lab.relocation import RelocationCase
 from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.ui.address_map_text import rounded, table_map_text
+from kexecdbg.ui.cli import main
 from kexecdbg.ui.page_map_text import COLUMNS, page_map_text
 from kexecdbg.ui.style import WIDTH, Style, is_ascii
 from tests.unit.arm64.tables import Words, registers
@@ -180,3 +184,24 @@ def test_overlaps_are_marked() -> None:
     text = page_map_text(found, 4096, Style())
     assert "is a destination, and the argument" in text
     assert any(line.startswith("overlaps") and "!" in line for line in text.splitlines())
+
+
+def test_the_shell_draws_tables_from_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    files = []
+    for start in (ROOT, 0x5001_0000):
+        path = tmp_path / f"{start:x}"
+        path.write_bytes(Words(GIGABYTES).read(start, 0x1000))
+        files.append(f"--memory={path}@{start:#x}")
+    known = ("TCR_EL2", "MAIR_EL2", "SCTLR_EL2", "TTBR0_EL2", "HCR_EL2", "PSTATE", "PC", "VBAR_EL2")
+    machine = [*files, *(f"--assume={name}={STATE[name]:#x}" for name in known)]
+    assert main(["walk", "--map", *machine]) == 0
+    drawn = capsys.readouterr().out
+    assert "|######|     1G  = PA           rwx  Normal WB  W+X" in drawn and "< PC 0x40080000" in drawn
+    assert main(["walk", "--map", "--json", *machine]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [each["va"] for each in document["ranges"]] == ["0x0", "0x40000000", "0xc0000000"]
+    assert main(["walk", *machine]) == 2
+    assert "or --map for a picture" in capsys.readouterr().err
