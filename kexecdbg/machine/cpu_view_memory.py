@@ -48,12 +48,19 @@ class CpuViewMemory:
         self._registers = registers
         self._state: tuple[int | None, ...] = ()
         self._identical: set[int] = set()
-        self._uses: dict[str, None] = {}
+        self._uses: dict[tuple[Regime, bool], None] = {}
 
     def remarks(self) -> tuple[str, ...]:
-        """How memory was read since this was last asked, one sentence part each; nothing when none was."""
-        used, self._uses = tuple(self._uses), {}
-        return used
+        """How memory was read since this was last asked, as a sentence; nothing when none was."""
+        used, self._uses = self._uses, {}
+        if not used:
+            return ()
+        ways = []
+        for on, what in ((False, "past the data caches, where newer values may be"), (True, _WHERE_IDENTICAL)):
+            regimes = [f"the {regime.value} MMU {'on' if on else 'off'}" for regime, was_on in used if was_on is on]
+            if regimes:
+                ways.append(f"with {' and '.join(regimes)}, {what}")
+        return (f"the gdbstub has no physical addresses; memory was read as the CPU sees it: {'; '.join(ways)}",)
 
     def read(self, address: int, size: int) -> bytes:
         """Exactly ``size`` bytes at the physical ``address``.
@@ -92,10 +99,7 @@ class CpuViewMemory:
             regime = regime_of(current_el(registers), registers)
             self._check_stage2(regime, registers, address, size)
             if not mmu_enabled(regime, registers):
-                self._uses.setdefault(
-                    "the gdbstub has no physical addresses; memory was read as the CPU sees it, with the "
-                    f"{regime.value} MMU off: past the data caches, where newer values may be"
-                )
+                self._uses[regime, False] = None
                 return
         except RegisterUnknownError as error:
             raise MemoryUnreadableError(
@@ -107,10 +111,7 @@ class CpuViewMemory:
         self._forget_if_it_ran(registers)
         for page in range(address - address % _PAGE, address + size, _PAGE):
             self._prove(page, regime, registers)
-        self._uses.setdefault(
-            "the gdbstub has no physical addresses; memory was read as the CPU sees it, with the "
-            f"{regime.value} MMU on, where its tables map pages to themselves"
-        )
+        self._uses[regime, True] = None
 
     def _check_stage2(self, regime: Regime, registers: RegisterValues, address: int, size: int) -> None:
         if regime is Regime.EL1_0 and stage2_enabled(registers):
@@ -146,6 +147,7 @@ class CpuViewMemory:
         self._identical = proved
 
 
+_WHERE_IDENTICAL = "where its tables map pages to themselves"
 _NOT_IDENTICAL = (
     "the gdbstub has no physical addresses and the MMU is on; it reads only what is mapped to the same address"
 )

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from kexecdbg.machine.memory_map import Region, RegionKind
 from kexecdbg.session.gdb import CommandResult
+from kexecdbg.trace.header import TraceHeader
+from kexecdbg.trace.writer import TraceWriter
 from tests.live.machines import SECONDS, refusal
 from tests.live.replays import record, replay
 
 HYPERVISOR, MMU_OFF, VECTORS = "--assume HCR_EL2=0", "--assume SCTLR_EL2=0x30c50830", "--assume VBAR_EL2=0x1b30a0000"
 KNOWN = f"{HYPERVISOR} {MMU_OFF} {VECTORS}"
 """What nobody writes between the start and the switch, or not where it is stepped."""
+CODE, BRANCH_TO_ITSELF = 0x4000_0000, 0x1400_0000
 PREDICTED = {"esr": "0x8600000f", "far": "0x1b3080124", "elr": "0x1b3080124"}
 TABLES = {"TTBR0_EL2": 0x1_B306_9000, "TCR_EL2": 0x8084_3510, "MAIR_EL2": 0xBBFF_440C_0400, "SCTLR_EL2": 0x30E5_183F}
 
@@ -59,7 +63,7 @@ def test_openocd_what_is_stepped_is_known(freeze: Path) -> None:
     assert found.document["check"]["predicted"]["first"].items() >= PREDICTED.items()
     assert found.document["agrees"] is True
     assert found.document["observed"]["first"]["esr"] == PREDICTED["esr"]
-    assert "memory was read as the CPU sees it, with the EL2 MMU off" in words(found.text)
+    assert "memory was read as the CPU sees it: with the EL2 MMU off" in words(found.text)
     assert "the target does not tell where RAM is" in words(found.text)
 
 
@@ -87,7 +91,7 @@ def test_one_thing_missing_changes_the_way_and_not_the_verdict(freeze: Path, fea
         found = gdb.run("kexec-step", SECONDS)
         walked = gdb.run("walk-ttbr0 0x1b3080124 --assume SCTLR_EL2=0x30e5183f", SECONDS).document
     assert (found.document["agrees"], found.document["observed"]["first"]["esr"]) == (True, PREDICTED["esr"])
-    told = {"physical-memory": "as the CPU sees it, with the EL2 MMU off", "monitor": "does not tell where RAM is"}
+    told = {"physical-memory": "as the CPU sees it: with the EL2 MMU off", "monitor": "does not tell where RAM is"}
     assert told[feature] in words(found.text)
     assert walked["result"]["execute"] is False
 
@@ -100,3 +104,18 @@ def test_openocd_does_not_go_back(freeze: Path) -> None:
 def test_what_the_target_has_is_not_assumed_while_it_runs(freeze: Path) -> None:
     with replay(freeze) as gdb:
         assert "the target provides it" in refusal(gdb, f"kexec-step {HYPERVISOR}")
+
+
+def test_only_qemu_is_believed_to_lack_el2(tmp_path: Path) -> None:
+    """QEMU describes every system register that the CPU has; another stub may leave HCR_EL2 out on a CPU with EL2."""
+    path = tmp_path / "el1.kxt"
+    registers = ("PC", "PSTATE", "SP", "SCTLR_EL1", "TCR_EL1", "MAIR_EL1", "TTBR0_EL1", "VBAR_EL1")
+    header = TraceHeader("stepping", registers, regions=(Region(CODE, CODE + 0x10_0000, RegionKind.RAM, "ram"),))
+    state = dict.fromkeys(registers, 0) | {"PC": CODE, "PSTATE": 0x3C5, "TCR_EL1": 0x19}
+    with TraceWriter(path, header, state) as writer:
+        writer.see(CODE, BRANCH_TO_ITSELF.to_bytes(4, "little") * 1024)
+        writer.step(CODE, BRANCH_TO_ITSELF, {})
+    with replay(path) as gdb:
+        assert gdb.run("walk-ttbr0 $pc", SECONDS).document["regime"] == "EL1&0"
+    with replay(path, "--without", "physical-memory") as gdb:
+        assert "HCR_EL2=VALUE (0x80000000 on a machine without EL2)" in refusal(gdb, "walk-ttbr0 $pc")
