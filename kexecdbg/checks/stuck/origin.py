@@ -24,6 +24,7 @@ from kexecdbg.arm64.regimes import (
     current_el,
     mmu_enabled,
 )
+from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.checks.fixing import RepairPlan, plan_repairs
 from kexecdbg.checks.prediction import ExceptionRecord
@@ -204,7 +205,7 @@ def _explains(verdict: Verdict, state: CpuState, held: HeldSyndrome | None) -> b
 
 
 def _same(predicted: ExceptionRecord | None, held: ExceptionRecord) -> bool:
-    if predicted is None or (predicted.esr, predicted.elr) != (held.esr, held.elr):
+    if predicted is None or predicted.elr != held.elr or not is_as_predicted(predicted.esr, held.esr):
         return False
     return predicted.far is None or predicted.far == held.far
 
