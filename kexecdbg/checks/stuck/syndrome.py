@@ -24,6 +24,7 @@ _PC_ALIGNMENT = 0x22
 _WATCHPOINTS = frozenset({0x34, 0x35})
 _WRITES_FAR = INSTRUCTION_ABORTS | DATA_ABORTS | _WATCHPOINTS | {_PC_ALIGNMENT}
 _ESR_CM, _ESR_WNR, _ESR_FNV = 8, 6, 10
+_ALIGNMENT_FAULT = 0x21
 _SPSR_AARCH32 = 4
 _ZERO_PAGE = bytes(4096)
 _ZEROS_SEARCHED = 16
@@ -120,7 +121,10 @@ def _meaning(state: CpuState, memory: PhysicalMemory, esr: int, far: int | None,
 def _compare_with_tables(state: CpuState, memory: PhysicalMemory, va: int, access: Access, status: int) -> str:
     """What the tables say now about the access that faulted with ``status``."""
     el = bits(state.require("PSTATE", "which tables translate"), 3, 2)
-    result = walk(state, memory, va, regime=regime_of(el, state))
+    regime = regime_of(el, state)
+    if status == _ALIGNMENT_FAULT:
+        return f"{va:#x} is not aligned as {regime.facts.sctlr}.A, the instruction or the type of the memory asks"
+    result = walk(state, memory, va, regime=regime)
     fault = result.fault_for(access, privileged=el != 0)
     if fault is None:
         return f"a {access.value} of {va:#x} would work now: the tables are not what they were, or a TLB kept others"
