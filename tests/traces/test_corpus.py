@@ -122,7 +122,7 @@ def test_a_frozen_cpu_is_explained_afterwards(name: str, trace: Trace, enabling:
         return
     assert diagnosis.condition is ENDS[outcome]
     origin = diagnosis.origin
-    assert origin is not None and origin.first is not None
+    assert origin is not None and origin.first is not None and origin.explains
     assert trace.step(enabling).pc in (origin.instruction.address, *origin.also)
     if not origin.also:
         assert same(origin.first, taken[0])
