@@ -131,6 +131,7 @@ def test_a_dump_gives_the_same(scenario: str, tmp_path: Path) -> None:
             lab.gdb.command(f"monitor dump-guest-memory {core} {START:#x} {END - START:#x}", SECONDS)
         finished = image_of(core, "--json", *given)
         assert finished.stderr == ""
+        assert ("is a destination, and the argument" in image_of(core, "--map", *given).stdout) == (scenario == "K01")
         dumped: Any = json.loads(finished.stdout)
         assert dumped.pop("core_missing") == []
         same = ("sound", "argument", "list", "destinations", "audit", "areas", "regime")
