@@ -27,6 +27,7 @@ SUMMARY = (
 
 _PACKAGES = {
     "capstone": "capstone",
+    "jinja2": "jinja2",
     "numpy": "numpy",
     "pyelftools": "elftools",
     "pygdbmi": "pygdbmi",
