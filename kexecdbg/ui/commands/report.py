@@ -12,6 +12,7 @@ from typing import Any
 
 from kexecdbg.errors import UsageError
 from kexecdbg.ui.attach import add_target_arguments, run_attached
+from kexecdbg.ui.sources import attached_options
 from kexecdbg.ui.style import style_for
 
 SUMMARY = (
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trace", nargs="?", type=Path, metavar="TRACE", help="a recorded run (.kxt)")
     parser.add_argument("--lab", metavar="ID", help="a built-in scenario, see `kexecdbg lab list`")
     add_target_arguments(parser, required=False)
+    parser.add_argument("--cpu", type=int, metavar="N", help="of a machine: of CPU N (default: the first)")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the HTML file to write")
     parser.add_argument(
         "--step",
@@ -56,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("report of what? Give one of TRACE, --attach TARGET and --lab ID")
     _check_options(arguments)
     if arguments.attach is not None:
-        document = run_attached(arguments, ["kexec-report", "-o", str(arguments.output.absolute())])
+        output = str(arguments.output.absolute())
+        document = run_attached(arguments, ["kexec-report", "-o", output, *attached_options(arguments)])
     elif arguments.lab is not None:
         document = _of_scenario(arguments)
     else:
@@ -65,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    if arguments.attach is None and (arguments.assume or arguments.resume):
-        raise UsageError("--assume and --resume go with --attach")
+    if arguments.attach is None and (arguments.assume or arguments.resume or arguments.cpu is not None):
+        raise UsageError("--assume, --cpu and --resume go with --attach")
     if arguments.trace is None and (arguments.step is not None or arguments.symbols is not None):
         raise UsageError("--step and --symbols go with a TRACE")
 

@@ -29,30 +29,39 @@ class DrawnWalk:
     """One stage of a walk, for drawing.
 
     Attributes:
-        address: what is translated, a VA or an IPA.
-        label: what that is, ``VA``.
+        label: what is translated, ``VA`` or ``IPA``.
+        address: its value.
         levels: descriptors in the order they were read.
         tables: what they are.
         cause: what denies the access that is asked about, or ``None``.
-        pa: where it leads, ``None`` when nowhere.
-        output_label: what that is, ``PA``.
-        rights: what may be done there.
-        details: size and memory type, for the last box.
-        outcome: what becomes of the access.
-        faults: whether it fails.
     """
 
-    address: int
     label: str
+    address: int
     levels: tuple[WalkLevel, ...]
     tables: Tables
     cause: Cause | None
-    pa: int | None
-    output_label: str
-    rights: Rights
-    details: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WalkEnd:
+    """Where one stage of a walk ends.
+
+    Attributes:
+        label: what it leads to, ``PA`` or ``IPA``.
+        address: its value, ``None`` when there is none.
+        outcome: what becomes of the access.
+        faults: whether it fails.
+        rights: what may be done there; ``None`` where a further stage decides.
+        details: size and memory type.
+    """
+
+    label: str
+    address: int | None
     outcome: str
-    faults: bool
+    faults: bool = False
+    rights: Rights | None = None
+    details: tuple[str, ...] = ()
 
 
 def outcome_text(access: Access, fault: Fault | None) -> str:
@@ -67,7 +76,7 @@ def output_details(page_size: int | None, leaf_level: int | None, memory_type: s
     return (*size, *((memory_type,) if memory_type else ()))
 
 
-def draw_walk(walk: DrawnWalk) -> Markup:
+def draw_walk(walk: DrawnWalk, end: WalkEnd) -> Markup:
     """The drawing."""
     form = walk.tables.form
     parts: list[Markup] = [text(_MARGIN, 16, f"{walk.label} {walk.address:#018x}", "heading")]
@@ -85,7 +94,7 @@ def draw_walk(walk: DrawnWalk) -> Markup:
         y += height + _GAP
     if previous is not None:
         parts.insert(0, _last_link(previous, y))  # below the strip that it passes
-    parts.append(_end(walk, y))
+    parts.append(_end(end, y))
     return drawing(_DRAWN, y + _ROW + 4, f"The walk of {walk.address:#x}", parts)
 
 
@@ -163,18 +172,17 @@ def _last_link(from_row: float, to_row: float) -> Markup:
     return path(down, "arrow", marker_end="url(#tip)")
 
 
-def _end(walk: DrawnWalk, y: float) -> Markup:
+def _end(end: WalkEnd, y: float) -> Markup:
     """The output address with its rights, or that there is none."""
-    bad = " bad" if walk.faults else " good"
-    parts = [box(_MARGIN, y, _DRAWN - 2 * _MARGIN, _ROW, f"result{bad}")]
-    where = "no output address" if walk.pa is None else f"{walk.output_label} {walk.pa:#x}"
-    parts.append(text(_MARGIN + 8, y + 19, ", ".join((where, *walk.details)), "strong"))
-    mark = "✕" if walk.faults else "✓"
-    rights = [("read", walk.rights.read), ("write", walk.rights.write), ("execute", walk.rights.execute)]
-    said = "   ".join(f"{name} {'yes' if right.allowed else 'NO'}" for name, right in rights)
+    parts = [box(_MARGIN, y, _DRAWN - 2 * _MARGIN, _ROW, f"result {'bad' if end.faults else 'good'}")]
+    where = "no output address" if end.address is None else f"{end.label} {end.address:#x}"
+    parts.append(text(_MARGIN + 8, y + 19, ", ".join((where, *end.details)), "strong"))
+    said = ""
+    if end.rights is not None:
+        rights = (("read", end.rights.read), ("write", end.rights.write), ("execute", end.rights.execute))
+        said = "   ".join(f"{name} {'yes' if right.allowed else 'NO'}" for name, right in rights)
+        parts.append(text(_DRAWN - _MARGIN - 8, y + 37, said, "end"))
     width = _DRAWN - 2 * _MARGIN - 24 - len(said) * CHARACTER
-    parts.append(
-        text(_MARGIN + 8, y + 37, shortened(f"{mark} {walk.outcome}", width), "bad" if walk.faults else "good")
-    )
-    parts.append(text(_DRAWN - _MARGIN - 8, y + 37, said, "end"))
+    outcome = shortened(f"{'✕' if end.faults else '✓'} {end.outcome}", width)
+    parts.append(text(_MARGIN + 8, y + 37, outcome, "bad" if end.faults else "good"))
     return group(*parts)

@@ -15,7 +15,7 @@ from kexecdbg.ui.report.bit_strip import WIDTH, StripField, bit_strip
 from kexecdbg.ui.report.descriptor_fields import stage1_tables, stage2_tables
 from kexecdbg.ui.report.moment import Moment, Probe
 from kexecdbg.ui.report.svg import drawing, text
-from kexecdbg.ui.report.walk_drawing import DrawnWalk, draw_walk, outcome_text, output_details
+from kexecdbg.ui.report.walk_drawing import DrawnWalk, WalkEnd, draw_walk, outcome_text, output_details
 from kexecdbg.ui.report.words import with_article
 
 _MARGIN = 8
@@ -88,47 +88,24 @@ def _outcome(walk: Walk, access: Access, fault: Fault | None) -> str:
 
 def _drawings(moment: Moment, walk: Walk, access: Access, fault: Fault | None) -> list[Markup]:
     cause = None if fault is None else fault.cause
+    details = output_details(walk.page_size, walk.leaf_level, walk.memory_type.text if walk.memory_type else None)
     drawings = []
-    type_text = walk.memory_type.text if walk.memory_type else None
     if walk.enabled:
-        first_pa = walk.pa if walk.stage2 is None else walk.ipa
-        label = "PA" if walk.stage2 is None else "IPA"
-        stage1_fault = fault if walk.stage2 is None or walk.stage2.fault is None else None
-        drawings.append(
-            draw_walk(
-                DrawnWalk(
-                    walk.va,
-                    "VA",
-                    walk.levels,
-                    stage1_tables(moment.state, walk.regime, walk.va),
-                    cause,
-                    first_pa,
-                    label,
-                    walk.privileged,
-                    output_details(walk.page_size, walk.leaf_level, type_text),
-                    outcome_text(access, stage1_fault),
-                    stage1_fault is not None,
-                )
+        tables = stage1_tables(moment.state, walk.regime, walk.va)
+        first = DrawnWalk("VA", walk.va, walk.levels, tables, cause)
+        if walk.stage2 is not None and (fault is None or fault.stage == 2):
+            drawings.append(draw_walk(first, WalkEnd("IPA", walk.ipa, "goes on in stage 2")))
+        else:
+            outcome = outcome_text(access, fault)
+            drawings.append(
+                draw_walk(first, WalkEnd("PA", walk.pa, outcome, fault is not None, walk.privileged, details))
             )
-        )
     if walk.stage2 is not None:
         second = walk.stage2
+        drawn = DrawnWalk("IPA", second.ipa, second.levels, stage2_tables(moment.state), cause)
+        outcome = outcome_text(access, fault)
         drawings.append(
-            draw_walk(
-                DrawnWalk(
-                    second.ipa,
-                    "IPA",
-                    second.levels,
-                    stage2_tables(moment.state),
-                    cause,
-                    second.pa,
-                    "PA",
-                    second.privileged,
-                    output_details(second.page_size, second.leaf_level, type_text),
-                    outcome_text(access, fault),
-                    fault is not None,
-                )
-            )
+            draw_walk(drawn, WalkEnd("PA", second.pa, outcome, fault is not None, walk.privileged, details))
         )
     if cause is not None and (register := _register(moment, cause)) is not None:
         drawings.append(register)

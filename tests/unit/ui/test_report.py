@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -11,8 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from kexecdbg.checks.situation import situation_at
+from kexecdbg.checks.verdict import judge
+from kexecdbg.errors import KexecdbgError
 from kexecdbg.lab.tables import TableBuilder
+from kexecdbg.machine.state import CpuState
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.writer import TraceWriter
@@ -20,8 +27,8 @@ from kexecdbg.ui.cli import main
 from kexecdbg.ui.report.address_space_view import MOST_RANGES
 from kexecdbg.ui.report.of_trace import subject_of_trace
 from kexecdbg.ui.report.page import report_html
-from kexecdbg.ui.report.subject import SymbolOf, no_symbols
-from tests.unit.checks.moments import CODE, EXEC, NEXT, ROOT, UXN, VHE, Moment
+from kexecdbg.ui.report.subject import Origin, Subject, SymbolOf, no_symbols
+from tests.unit.checks.moments import AF, CODE, EXEC, NEXT, ROOT, UXN, VHE, Moment
 from tests.unit.ui.freeze import FROZEN, PERMISSION, Page, header_of, site_in_words, write_freeze
 
 HOSTILE = "</style></svg>\"'><script>alert(1)</script><img src=x onerror=alert(1)>&lt;{{ 7 * 7 }}"
@@ -144,6 +151,32 @@ def test_what_is_unknown_is_said_in_its_place(html_of: Callable[..., str]) -> No
     assert "UNKNOWN" in page.text and "This cannot be told: TTBR0_EL2 is unknown" in page.text
 
 
+def test_both_stages_are_drawn() -> None:
+    block = ROOT | 1 << 54 | AF | 0b11 << 6 | 0xF << 2 | 1  # 1 GiB, XN
+    table = bytes(8 * (ROOT >> 30)) + block.to_bytes(8, "little") + bytes(4000)
+    stage2 = {"HCR_EL2": 0x8000_0001, "VTCR_EL2": 0x8002_0059, "VTTBR_EL2": 0x2_0000_0000}
+    moment = Moment(registers={"PSTATE": 0x3C5, **stage2}, extra={0x2_0000_0000: table})
+    subject = Subject(Origin("made up", ()), CpuState(moment.values()), moment.memory(), None, "No switch.")
+    text = Page(report_html(subject)).text
+    assert "IPA 0x140100120 ✓ goes on in stage 2" in text
+    assert "bit 54, XN[1], is 1: this decides" in text and "Permission fault, level 1, stage 2" in text
+
+
+@given(
+    code=st.integers(0, 63).map(lambda position: EXEC ^ 1 << position),
+    register=st.sampled_from(["TCR_EL2", "TTBR0_EL2", "HCR_EL2", "VBAR_EL2", "MAIR_EL2", "X14", "ID_AA64MMFR0_EL1"]),
+    value=st.none() | st.integers(0, (1 << 64) - 1),
+)
+@settings(max_examples=30)
+def test_no_descriptor_and_no_register_breaks_the_page(code: int, register: str, value: int | None) -> None:
+    moment = Moment(code=code, registers={register: value})
+    state, memory = CpuState(moment.values()), moment.memory()
+    subject = Subject(Origin("made up", ()), state, memory, None, "No switch.")
+    with contextlib.suppress(KexecdbgError):  # it cannot be judged: the report shows what there is
+        subject = replace(subject, verdict=judge(situation_at(state, memory)))
+    assert Page(report_html(subject)).ids
+
+
 def test_a_regime_with_two_ranges_shows_both(html_of: Callable[..., str]) -> None:
     page = Page(html_of(Moment(registers={**VHE, "TCR_EL2": 0x4_B510_3510, "TTBR1_EL2": ROOT})))
     assert page.text.index("TTBR0_EL2 0x") < page.text.index("TTBR1_EL2 0x")
@@ -195,7 +228,7 @@ def test_a_recording_without_a_switch_has_a_report(tmp_path: Path, capsys: pytes
         ([], "report of what? Give one of TRACE, --attach TARGET and --lab ID"),
         (["--lab", "M01", "--attach", ":1"], "report of what?"),
         (["--lab", "M01", "--step", "3"], "--step and --symbols go with a TRACE"),
-        (["FREEZE", "--assume", "X0=1"], "--assume and --resume go with --attach"),
+        (["FREEZE", "--assume", "X0=1"], "--assume, --cpu and --resume go with --attach"),
         (["FREEZE", "--step", "9"], "there is no state 9"),
         (["FREEZE", "--symbols", "FREEZE"], "cannot read its symbols"),
         (["absent.kxt"], "absent.kxt"),
