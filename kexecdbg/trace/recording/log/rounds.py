@@ -54,4 +54,15 @@ def find_loops(states: States) -> Iterator[LoggedLoop]:
     for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         if stop - start >= _FEWEST:
             # The first branch back leads to the first whole round that is certain to start at the head.
-            yield LoggedLoop(int(back[start]) + 1, int(back[stop]) + 1, int(heads[start]), int(ends[start]))
+            last, head, end = int(back[stop]) + 1, int(heads[start]), int(ends[start])
+            yield LoggedLoop(int(back[start]) + 1, last + _last_round(states, last, head, end), head, end)
+
+
+def _last_round(states: States, start: int, head: int, end: int) -> int:
+    """How many steps from ``start`` on are the round that the loop ends with: its branch is not taken; 0 for none.
+
+    Without it, a page that a loop has copied would be recorded as it is before the last round, which no other page is.
+    """
+    round_and_next = np.arange(head, end + 2 * INSTRUCTION_SIZE, INSTRUCTION_SIZE, dtype=np.uint64)
+    follows = states.pcs[start : start + len(round_and_next)]
+    return len(round_and_next) - 1 if np.array_equal(follows, round_and_next) else 0
