@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.syndromes import decode_syndrome
@@ -20,6 +21,7 @@ TRANSLATION_REGISTERS = tuple(
 
 _BEFORE, _AFTER = 14, 8
 _MOST_LANDMARKS = 40
+_SMALL_GAP = 2
 _MOST_NOTES = 6
 _FLAGS = 0xF << 28
 
@@ -29,11 +31,28 @@ def steps_of_trace(trace: Trace, landmarks: Sequence[int], switch: int | None) -
     centre = switch if switch is not None else (landmarks[0] if landmarks else 0)
     closest = sorted(sorted(landmarks, key=lambda number: abs(number - centre))[:_MOST_LANDMARKS])
     around = range(max(0, centre - _BEFORE), min(trace.steps, centre + _AFTER + 1))
-    lines, previous = [], -1
-    for number in sorted({*closest, *around}):
+    lines: list[TimeLineStep] = []
+    previous = -1
+    for number in _without_small_gaps(sorted({*closest, *around})):
         lines.append(_line(trace, trace.step(number), number == switch, number - previous - 1))
         previous = number
-    return tuple(lines)
+    return tuple(_in_short(*pair) for pair in zip([None, *lines], lines, strict=False))
+
+
+def _without_small_gaps(numbers: Sequence[int]) -> Iterator[int]:
+    """``numbers`` and what is left out between them, where that is so little that a line would say no less."""
+    previous = -1
+    for number in numbers:
+        if number - previous - 1 <= _SMALL_GAP:
+            yield from range(previous + 1, number)
+        yield number
+        previous = number
+
+
+def _in_short(before: TimeLineStep | None, line: TimeLineStep) -> TimeLineStep:
+    """``line``; where it takes the same exception as the one ``before`` it, no more than that."""
+    again = before is not None and (before.kind, before.pc, before.notes) == (StepKind.EXCEPTION, line.pc, line.notes)
+    return replace(line, notes=("the same exception again",)) if again and not line.left_out else line
 
 
 def _line(trace: Trace, step: TraceStep, is_switch: bool, left_out: int) -> TimeLineStep:

@@ -117,6 +117,8 @@ def test_the_time_line_marks_the_switch_and_the_exceptions(html_of: Callable[...
     page = Page(html_of())
     assert (page.count("li", "switch"), page.count("li", "exception")) == (1, 3)
     assert "msr sctlr_el2, x14" in page.text
+    # Two different ones, and the second again.
+    assert page.text.count("exception to EL2: ESR") == 2 and page.text.count("the same exception again") == 1
 
 
 def test_the_repair_shows_the_bit_that_changes(html_of: Callable[..., str]) -> None:
