@@ -55,9 +55,7 @@ def several_cpus_before(scenario: str = "A", address: int = _SEVERAL_CPUS) -> It
 @contextmanager
 def _four_cpus(scenario: str, address: int = _SEVERAL_CPUS) -> Iterator[LabMachine[LabGuest]]:
     guest = find_scenarios([scenario])[0].guest.build()
-    program = build_program(
-        "several_cpus", {"several_cpus_address": address, "second_cpu_entry": guest.program.entry}
-    )
+    program = build_program("several_cpus", {"several_cpus_address": address, "second_cpu_entry": guest.program.entry})
     for address, data in program.segments.items():
         guest.image.place(address, data)
     with boot(replace(guest, program=program, machine=f"{guest.machine},smp.cpus={CPUS}")) as machine:
