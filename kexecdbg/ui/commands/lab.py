@@ -27,7 +27,7 @@ _FOREVER = 7 * 86400.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``list``, ``run`` with ids, or ``start`` with one."""
-    parser.add_argument("action", choices=("list", "run", "start", "oracle"))
+    parser.add_argument("action", choices=("list", "run", "start", "oracle"), help="what to do; oracle: see below")
     parser.add_argument("ids", nargs="*", metavar="ID", help="scenarios, or patterns: M01*; see `kexecdbg lab list`")
     parser.add_argument("--all", action="store_true", help="run every scenario")
     parser.add_argument("--jobs", type=int, metavar="N", help="run N at a time (default: as many as there are CPUs)")
