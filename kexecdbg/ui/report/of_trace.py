@@ -10,6 +10,7 @@ import numpy as np
 from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.instructions import Instruction, decode_instruction
 from kexecdbg.arm64.syndromes import is_as_predicted
+from kexecdbg.checks.enable_site import writes_sctlr
 from kexecdbg.checks.exceptions import ExceptionRecord
 from kexecdbg.checks.situation import situation_at
 from kexecdbg.checks.verdict import Judgement, Verdict, judge
@@ -85,7 +86,7 @@ def _first_fault(trace: Trace) -> int | None:
 def _switch(trace: Trace) -> tuple[int | None, Verdict | None]:
     """The switch that matters and the verdict on it: the last before the first fault, or the first that is not sound.
 
-    Where every one is sound, the first that switches an MMU on, or else the first change of tables in use.
+    Where every one is sound, the first write of SCTLR that sets M, or else the first change of tables in use.
     """
     fault = _first_fault(trace)
     writes = _writes(trace)
@@ -99,8 +100,13 @@ def _switch(trace: Trace) -> tuple[int | None, Verdict | None]:
         if verdict.judgement is Judgement.FAULTS:
             return number, verdict
         sound.append((number, verdict))
-    sound.sort(key=lambda pair: pair[1].situation.is_live)
+    sound.sort(key=lambda pair: not _writes_sctlr_at(trace, pair[0]))
     return sound[0] if sound else (None, None)
+
+
+def _writes_sctlr_at(trace: Trace, number: int) -> bool:
+    instruction = trace.step(number).instruction
+    return instruction is not None and writes_sctlr(instruction)
 
 
 def _writes(trace: Trace) -> list[int]:
