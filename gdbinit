@@ -1,5 +1,6 @@
 # Loads kexecdbg into GDB: `source /path/to/gdbinit`, or `gdb-multiarch -x /path/to/gdbinit`.
-# Then connect, for instance to QEMU started with -s: `target remote :1234`, and type `help kexecdbg`.
+# Then connect, for instance to QEMU started with -s: `target remote :1234`, and type `help kexec-step`.
+# docs/reference/gdb.md has all commands.
 python
 def _kexecdbg_load():
     import importlib.util, os, site, sys
