@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     target = _target(arguments)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the console needs a terminal; `kexecdbg run SCRIPT.py` runs scripts without one")
-    from kexecdbg.ui.console.application import Application, terminal_width, keys_kept, write
+    from kexecdbg.ui.console.application import Application, keys_kept, terminal_width, write
     from kexecdbg.ui.console.console import HOW_TO_GO_ON, Console
 
     console = Console(write, style_for(sys.stdout), terminal_width)
