@@ -26,3 +26,34 @@ def test_every_command_line(document: Path, gdb: GdbSession, tmp_path: Path) -> 
     finally:
         typist.close()
     assert not problems, "\n\n".join(problems)
+
+
+WRONG = """\
+```console
+$ kexecdbg checks M99
+$ kexecdbg checks M01
+M02 ...
+(gdb) output 6 * 7
+43
+(gdb) no-such-command
+```
+
+<!-- needs: your-board -->
+```console
+$ kexecdbg check --attach :1234 --no-such-option
+$ kexecdbg no-such-command
+$ qemu-system-aarch64 -no-such-option
+(gdb) kexec-step --no-such-option
+(gdb) kexec-no-such-command
+```
+"""
+
+
+def test_every_line_that_is_wrong_is_found(gdb: GdbSession, tmp_path: Path) -> None:
+    page = tmp_path / "wrong.md"
+    page.write_text(WRONG)
+    typist = Typist(tmp_path, gdb)
+    blocks = read_blocks(page)
+    found = [problem.split(":")[1] for block in blocks for problem in typist.type(block)]
+    typist.close()
+    assert found == ["2", "3", "5", "7", "12", "13", "14", "15", "16"]

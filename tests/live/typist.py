@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import itertools
 import os
 import re
 import shlex
@@ -34,7 +35,10 @@ _STAY = re.compile(r"kexecdbg (lab start|replay|linux .*--gdb)\b")
 _ADDRESS = re.compile(r"target remote (\S+)")
 _FOR_THE_SHELL = re.compile(r"[|&;<>$*?`()~]|^\w+=")
 _PROGRAM = re.compile(r"^(\.venv/bin/)?kexecdbg ")
+_OPERATORS = {"|", "||", "&&", "&", ";", ">", ">>", "<"}
 _QEMU = "qemu-system-aarch64"
+_OURS = ("kexec-", "walk-")
+"""How the names of our GDB commands begin."""
 
 
 class Typist:
@@ -183,10 +187,10 @@ class Typist:
         """What the command's own parser does not understand."""
         if line.prompt != SHELL:
             return self._gdb_arguments_problem(line)
-        text = _PROGRAM.sub("kexecdbg ", re.split(r" [|>&;]", line.text)[0])
-        program, *arguments = shlex.split(text.replace("$(", "(").replace("(kexecdbg gdbinit)", "gdbinit"))
-        if program == _QEMU:
-            return _unknown_qemu_options(text)[1] or None
+        words = shlex.split(_PROGRAM.sub("kexecdbg ", line.text), comments=True)
+        program, *arguments = itertools.takewhile(lambda word: word not in _OPERATORS, words)
+        if program == _QEMU and (unknown := _unknown_qemu_options(line.text)[1]):
+            return f"{line.where}: {line.text}: {unknown}"
         if program != "kexecdbg" or arguments[:1] == ["--help"]:
             return None
         if arguments[0] not in COMMANDS:
@@ -202,8 +206,10 @@ class Typist:
     def _gdb_arguments_problem(self, line: CommandLine) -> str | None:
         name, *arguments = line.text.split()
         module = name.replace("-", "_")
-        if not (ROOT / "plugins" / "commands" / f"{module}.py").exists():
+        if not name.startswith(_OURS):
             return None
+        if not (ROOT / "plugins" / "commands" / f"{module}.py").exists():
+            return f"{line.where}: {line.text}: there is no such command"
         self._gdb.command(f"python from kexecdbg_plugins.commands.{module} import COMMAND")
         try:
             self._gdb.command(f"python COMMAND().parser.parse_args({arguments!r})")

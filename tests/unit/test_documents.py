@@ -71,3 +71,10 @@ def test_what_is_shown_and_what_is_printed(shown: list[str], printed: str, fits:
 def test_the_documents_are_found() -> None:
     names = [path.name for path in documents()]
     assert {"README.md", "sessions.md", "explanation.md"} <= set(names)
+
+
+def test_every_prompt_is_in_a_block_that_is_run() -> None:
+    for path in documents():
+        known = sum(line.lstrip().startswith((SHELL, GDB)) for block in read_blocks(path) for line in block.text)
+        prompts = [line for line in path.read_text().splitlines() if line.lstrip().startswith((SHELL, GDB))]
+        assert len(prompts) == known, f"{path.name} has prompts outside of console blocks"
