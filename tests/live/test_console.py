@@ -108,7 +108,7 @@ def test_the_course_of_a_debug_session(console: Terminal) -> None:
 
     # A helper dies: a line, and the console goes on.
     next(each for each in helpers(console) if "-gdb" in each.cmdline() and "qemu" in each.name()).kill()
-    enter(console, "stepi", "lab A has ended (", "next: lab A, attach", "no machine")
+    enter(console, "stepi", "lab A is gone (", "next: lab A, attach", "no machine")
     enter(console, "lab sound-EL1-4K", "lab A: ended", "0x180030000 <")
     next(each for each in helpers(console) if "--interpreter=mi3" in each.cmdline()).kill()
     enter(console, "info threads", "GDB has ended", "next: lab A, attach", "no machine")

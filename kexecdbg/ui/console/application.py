@@ -17,6 +17,7 @@ from prompt_toolkit.filters import has_focus
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.utils import is_dumb_terminal
 
 from kexecdbg.ui.console.blocks import is_complete
 from kexecdbg.ui.console.completion import complete
@@ -104,6 +105,8 @@ class Application:
         self._console.execute("\n".join(lines))
 
     def _read(self, prompt: str, default: str = "") -> str:
+        if is_dumb_terminal():  # which has no place for a bar
+            write(f"{self._console.status()}\n")
         self._prompt.app.erase_when_done = False
         line: str = self._prompt.prompt(prompt, default=default)
         return line

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import re
 import shlex
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from kexecdbg.arm64.bits import bit
@@ -19,11 +14,11 @@ from kexecdbg.arm64.regimes import RANGE_SELECT_BIT
 from kexecdbg.arm64.registers import REGISTERS, canonical_name
 from kexecdbg.errors import KexecdbgError, TargetError, UsageError
 from kexecdbg.session import Session, Target, attach, lab, trace
-from kexecdbg.session.marks import OUTPUT_MARK
-from kexecdbg.session.target import AttachTarget
+from kexecdbg.session.target import AttachTarget, TraceTarget
 from kexecdbg.ui.console import code
 from kexecdbg.ui.console.changes import StopHistory, changes_text
 from kexecdbg.ui.console.command_table import help_screen
+from kexecdbg.ui.console.passing_on import CommandOutput, is_ours, pass_on, printable
 from kexecdbg.ui.console.snapshot import NO_MACHINE, RunState, Snapshot, take_snapshot
 from kexecdbg.ui.console.status import status_line
 from kexecdbg.ui.style import WIDTH, Style
@@ -36,13 +31,13 @@ _REPEATED = frozenset(
     for command in ("s", "step", "si", "stepi", "n", "next", "ni", "nexti")
 )
 """GDB repeats them on an empty line (GDB manual, "Command Syntax"); what the console sends it never is empty."""
+_STEP_SECONDS = 5.0
+"""A step takes milliseconds, or for ever (WFI), and the full-screen view cannot interrupt it."""
 _QUIT = frozenset({"q", "quit", "exit"})
 _NEED_THE_TERMINAL = frozenset({"shell", "make", "edit", "python-interactive", "pi", "tui", "layout", "guile-repl"})
 _REGISTER = re.compile(r"(?P<name>\w+)|(?:(?:p|print)\s+)?(?P<of>\w+)\.(?P<field>\w+)")
 """``TCR_EL2``, ``TCR_EL2.PS``, ``p TCR_EL2.PS``; not ``p sp``, which is GDB's."""
-_OURS = ("kexec-", "walk-")
 _CONNECT = re.compile(r"tar(?:get)?\s+(?:extended-)?remote\s+(?P<address>\S.*)")
-_UNPRINTABLE = re.compile(r"[^\n\t -~\u00a0-\U0010ffff]")
 
 
 class Console:
@@ -113,7 +108,7 @@ class Console:
             gone = True
         target = session.target
         if not isinstance(target, AttachTarget):
-            self._say(f"{target.name}: ended")
+            self._say(f"{target.name}: {'closed' if isinstance(target, TraceTarget) else 'ended'}")
         elif not gone:
             self._say(f"{target.name}: left {'running' if target.resume else 'stopped'}")
 
@@ -162,19 +157,12 @@ class Console:
             self._register(register["name"] or register["of"], register["field"])
         else:
             self._last_step = text if name in _REPEATED else ""
-            self._shows_next = not text.startswith(_OURS)
+            self._shows_next = not is_ours(text)
             self._pass_on(text)
 
     def _pass_on(self, text: str) -> None:
         """Let GDB execute it, and show what it prints while it does; Ctrl-C interrupts it and the machine."""
-        session = self._machine
-        shown = _Shown(self._write, self._running_line, self.width, text.split() if text.startswith(_OURS) else ())
-        with _interrupting(session.interrupt_command), shown:
-            if "\n" not in text:
-                session.command(text, timeout=math.inf, listener=shown)
-                return
-            with _as_file(text) as path:
-                session.command(f"source {path}", timeout=math.inf, listener=shown)
+        pass_on(self._machine, text, CommandOutput(text, self._write, self._running_line, self.width))
 
     def _show_next_instruction(self, session: Session) -> None:
         """GDB can do so itself, but takes it for an error of the step where the instruction cannot be read."""
@@ -221,7 +209,7 @@ class Console:
                     return
                 self.snapshot, problem = Snapshot(RunState.STOPPED), problem or str(error)
             if self.snapshot.run_state is RunState.ABSENT and before is not RunState.ABSENT:
-                self._say(self.style.warn(f"{name} has ended{because}\n{HOW_TO_GO_ON}"))
+                self._say(self.style.warn(f"{name} is gone{because}\n{HOW_TO_GO_ON}"))
                 return
         if problem:
             self._say(self.style.bad(problem))
@@ -311,63 +299,8 @@ class Console:
 
     def step(self) -> None:
         """Execute an instruction, for the full-screen view."""
-        self._machine.step()
+        self._machine.step(timeout=_STEP_SECONDS)
         self._refresh()
-
-
-class _Shown:
-    """Shows what a command prints as it comes, and that it goes on while nothing comes.
-
-    Args:
-        write: shows text.
-        waiting: the line that says that it goes on.
-        width: columns of the terminal.
-        ours: the words of the command if it is one of ours. It prints its JSON and its text after marks, and GDB tells
-            of the stops inside it in between; of all that only what was asked for is shown, at the end.
-    """
-
-    def __init__(
-        self, write: Callable[[str], None], waiting: Callable[[], str], width: Callable[[], int], ours: Sequence[str]
-    ) -> None:
-        self._write = write
-        self._waiting = waiting
-        self._width = width
-        self._ours = ours
-        self._held: list[str] = []
-        self._is_waiting = False
-
-    def printed(self, text: str) -> None:
-        """See :class:`kexecdbg.session.gdb.CommandListener`."""
-        if self._ours:
-            self._held.append(text)
-            return
-        self._stop_waiting()
-        self._write(text)
-
-    def waiting(self) -> None:
-        """See :class:`kexecdbg.session.gdb.CommandListener`."""
-        if not self._is_waiting:
-            self._is_waiting = True
-            self._write(self._waiting())
-
-    def _stop_waiting(self) -> None:
-        if self._is_waiting:
-            self._is_waiting = False
-            self._write("\r" + " " * (self._width() - 1) + "\r")
-
-    def __enter__(self) -> _Shown:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._stop_waiting()
-        parts = "".join(self._held).split(OUTPUT_MARK)
-        if len(parts) == 3:
-            self._write(f"{json.dumps(json.loads(parts[1]), indent=1)}\n" if "--json" in self._ours else parts[2])
-
-
-def printable(text: str) -> str:
-    """Text from the target without what a terminal would act on."""
-    return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", text.replace("\r\n", "\n").replace("\n\r", "\n"))
 
 
 def _field_line(register: str, entry: dict[str, Any]) -> str:
@@ -384,28 +317,3 @@ def _one(arguments: str, usage: str) -> str:
     if len(words) != 1:
         raise UsageError(f"write: {usage}")
     return words[0]
-
-
-@contextmanager
-def _interrupting(interrupt: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C calls ``interrupt`` and ends nothing of ours."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        interrupt()
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _as_file(text: str) -> Iterator[str]:
-    """The path of a file with ``text`` for GDB to read, which lies in no folder."""
-    descriptor = os.memfd_create("kexecdbg-console")
-    try:
-        os.write(descriptor, f"{text}\n".encode())
-        yield f"/proc/{os.getpid()}/fd/{descriptor}"
-    finally:
-        os.close(descriptor)

@@ -15,9 +15,10 @@ from kexecdbg.ui.console.changes import StopHistory, changes_text
 from kexecdbg.ui.console.code import CodeLine, code_text, switches_mmu_on
 from kexecdbg.ui.console.command_table import COMMANDS, help_screen
 from kexecdbg.ui.console.completion import complete
-from kexecdbg.ui.console.console import Console, printable
+from kexecdbg.ui.console.console import Console
 from kexecdbg.ui.console.history import history_path, open_history
 from kexecdbg.ui.console.panes import PANES, tab_line
+from kexecdbg.ui.console.passing_on import printable
 from kexecdbg.ui.console.snapshot import NO_MACHINE, RunState, Snapshot
 from kexecdbg.ui.console.status import status_line
 from kexecdbg.ui.style import WIDTH, Style
