@@ -68,15 +68,15 @@ class LogRecorder:
         if self.reason is not None:
             return
         try:
-            self._reconstruct(parser.feed(data, at_end))
+            self._reconstruct(parser.feed(data, at_end), at_end)
         except BaseException as error:
             self._failure = error
             self.reason = EndReason.STOPPED
 
-    def _reconstruct(self, states: LoggedStates) -> None:
+    def _reconstruct(self, states: LoggedStates, at_end: bool) -> None:
         if self._limits.steps is not None:
             states = states.first(self._limits.steps - self._writer.steps)
-        self._reconstruction.take(states)
+        self._reconstruction.take(states, more_comes=not at_end and self._limits.steps is None)
         if self._limits.steps is not None and self._writer.steps >= self._limits.steps:
             self.reason = EndReason.STEPS
         elif self._reconstruction.repeats >= self._limits.repeats:

@@ -18,7 +18,7 @@ from kexecdbg.trace.recording.log.folding import LoopFolder
 from kexecdbg.trace.recording.log.interruptions import Interruptions
 from kexecdbg.trace.recording.log.memory import LoggedMemory
 from kexecdbg.trace.recording.log.present import Present
-from kexecdbg.trace.recording.log.rounds import find_loops
+from kexecdbg.trace.recording.log.rounds import find_loops, goes_on_from
 from kexecdbg.trace.recording.log.snapshot import RamSnapshot
 from kexecdbg.trace.recording.log.states import (
     COLUMN_NAMES,
@@ -30,6 +30,8 @@ from kexecdbg.trace.recording.log.states import (
 from kexecdbg.trace.writer import TraceWriter
 
 _SHOWN = 3
+_MOST_HELD = 1 << 14
+"""States of a loop that are kept to wait for its end, at most: a page copied byte by byte."""
 
 
 class LogReconstruction:
@@ -63,15 +65,21 @@ class LogReconstruction:
         self._last = one_state(self._present.values)
         self._execution.look_at_switch(self._last)
 
-    def take(self, logged: LoggedStates) -> None:
-        """Work out the steps up to the last of these states."""
+    def take(self, logged: LoggedStates, more_comes: bool) -> None:
+        """Work out the steps up to the last of these states, or to a loop that they end in the middle of.
+
+        Args:
+            logged: the states that follow those taken before.
+            more_comes: whether to wait for the end of such a loop, so that it is recorded as one step.
+        """
+        held = self._last.steps
         states = self._last.followed_by(logged)
-        gaps: dict[int, list[LoggedException]] = {0: self._waiting} if self._waiting else {}
+        gaps: dict[int, list[LoggedException]] = {held: self._waiting} if self._waiting else {}
         for place, exception in logged.exceptions:
             self.repeats = self.repeats + 1 if exception == self._last_exception else 1
             self._last_exception = exception
             if self.repeats <= self._most_repeats:
-                gaps.setdefault(place, []).append(exception)
+                gaps.setdefault(held + place, []).append(exception)
         # Where exceptions at the end lead to is not known before the next state comes.
         self._waiting = gaps.pop(states.steps, [])
         start = 0
@@ -79,13 +87,17 @@ class LogReconstruction:
             self._run(states.part(start, place))
             self._interruptions.take(states.part(place, place), exceptions, states.part(place + 1, place + 1))
             start = place + 1
-        self._run(states.part(start, states.steps))
-        self._last = states.part(states.steps, states.steps)
+        self._last = self._run(states.part(start, states.steps), more_comes and not self._waiting)
 
-    def _run(self, states: States) -> None:
-        """Work out what ran without exceptions."""
+    def _run(self, states: States, more_comes: bool = False) -> States:
+        """Work out what ran without exceptions; from which of the states on it was not."""
         states, repetitions = without_repetitions(states)
         self.idle = repetitions if states.steps else self.idle + repetitions
+        rest = states.part(states.steps, states.steps)
+        if self._fold and more_comes and not repetitions:
+            end = goes_on_from(states)
+            if states.steps - end <= _MOST_HELD:
+                states, rest = states.part(0, end), states.part(end, states.steps)
         done = 0
         for loop in find_loops(states) if self._fold else ():
             self._execution.take(states.part(done, loop.first))
@@ -94,6 +106,7 @@ class LogReconstruction:
                 self._execution.take(rounds)
             done = loop.last
         self._execution.take(states.part(done, states.steps))
+        return rest
 
     def finish(self, core: Sequence[int], system: Mapping[str, int], memory: PhysicalMemory) -> tuple[str, ...]:
         """The machine has stopped: the last step ends there.

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
-from kexecdbg.trace.recording.log.states import States
+from kexecdbg.trace.recording.log.states import States, Steps
+from kexecdbg.trace.step_block import U64
 
 _LONGEST = 64 * INSTRUCTION_SIZE
 _FEWEST = 8
@@ -42,27 +44,80 @@ class LoggedLoop:
 
 def find_loops(states: States) -> Iterator[LoggedLoop]:
     """The loops in ``states``, ascending; none overlaps another."""
-    before, after = states.pcs[:-1], states.pcs[1:]
-    back = np.flatnonzero((after <= before) & (before - after < np.uint64(_LONGEST)))
-    if len(back) < _FEWEST:
-        return
-    ends, heads = before[back], after[back]
-    lengths = ((ends - heads) // np.uint64(INSTRUCTION_SIZE)).astype(np.int64) + 1
+    branches = _branches_back(states)
     # Straight from one branch back to the next, at the same address: one more round of the same loop.
-    again = (ends[1:] == ends[:-1]) & (heads[1:] == heads[:-1]) & (np.diff(back) == lengths[1:])
+    again = branches.again
     edges = np.flatnonzero(np.diff(np.concatenate(([False], again, [False])).astype(np.int8)))
+    done = 0
     for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         if stop - start >= _FEWEST:
-            # The first branch back leads to the first whole round that is certain to start at the head.
-            last, head, end = int(back[stop]) + 1, int(heads[start]), int(ends[start])
-            yield LoggedLoop(int(back[start]) + 1, last + _last_round(states, last, head, end), head, end)
+            loop = branches.loop(states, start, stop, done)
+            done = loop.last
+            yield loop
 
 
-def _last_round(states: States, start: int, head: int, end: int) -> int:
-    """How many steps from ``start`` on are the round that the loop ends with: its branch is not taken; 0 for none.
+def goes_on_from(states: States) -> int:
+    """The step at which a loop begins that ``states`` end in the middle of; the number of steps when they do not."""
+    branches = _branches_back(states)
+    if not len(branches.steps):
+        return states.steps
+    last = len(branches.steps) - 1
+    follows = states.pcs[branches.steps[last] + 1 :]
+    if len(follows) > branches.lengths[last] or not np.array_equal(
+        follows, _line(int(branches.heads[last]), len(follows))
+    ):
+        return states.steps
+    others = np.flatnonzero(~branches.again)
+    first = int(others[-1]) + 1 if len(others) else 0
+    return branches.loop(states, first, last, 0).first
 
-    Without it, a page that a loop has copied would be recorded as it is before the last round, which no other page is.
+
+@dataclass(frozen=True)
+class _Branches:
+    """The branches back, a short way, in some states: parallel columns.
+
+    Attributes:
+        steps: the steps that are such branches, ascending.
+        ends, heads: where each is, and where it goes.
+        lengths: instructions from its head to its end.
     """
-    round_and_next = np.arange(head, end + 2 * INSTRUCTION_SIZE, INSTRUCTION_SIZE, dtype=np.uint64)
-    follows = states.pcs[start : start + len(round_and_next)]
-    return len(round_and_next) - 1 if np.array_equal(follows, round_and_next) else 0
+
+    steps: Steps
+    ends: U64
+    heads: U64
+    lengths: npt.NDArray[np.int64]
+
+    @property
+    def again(self) -> npt.NDArray[np.bool_]:
+        """For each but the first: whether it closes one more round of the loop that the one before it closes."""
+        same = (self.ends[1:] == self.ends[:-1]) & (self.heads[1:] == self.heads[:-1])
+        once_more: npt.NDArray[np.bool_] = same & (np.diff(self.steps) == self.lengths[1:])
+        return once_more
+
+    def loop(self, states: States, start: int, stop: int, done: int) -> LoggedLoop:
+        """The loop that branches ``start`` to ``stop`` (inclusive) close, none of its steps before step ``done``.
+
+        With the round that the first of them ends, when that starts at the head, and with the last round, whose branch
+        is not taken: a page that is copied is not recorded as it is in between, which no other page is.
+        """
+        head, end = int(self.heads[start]), int(self.ends[start])
+        length = int(self.lengths[start])
+        first, last = int(self.steps[start]) + 1, int(self.steps[stop]) + 1
+        if first - length >= done and np.array_equal(states.pcs[first - length : first], _line(head, length)):
+            first -= length
+        if np.array_equal(states.pcs[last : last + length + 1], _line(head, length + 1)):
+            last += length
+        return LoggedLoop(first, last, head, end)
+
+
+def _branches_back(states: States) -> _Branches:
+    before, after = states.pcs[:-1], states.pcs[1:]
+    steps = np.flatnonzero((after <= before) & (before - after < np.uint64(_LONGEST)))
+    ends, heads = before[steps], after[steps]
+    lengths = ((ends - heads) // np.uint64(INSTRUCTION_SIZE)).astype(np.int64) + 1
+    return _Branches(steps, ends, heads, lengths)
+
+
+def _line(start: int, count: int) -> U64:
+    """The addresses of ``count`` instructions from ``start`` on."""
+    return np.arange(count, dtype=np.uint64) * np.uint64(INSTRUCTION_SIZE) + np.uint64(start)
