@@ -15,8 +15,8 @@ import pytest
 from kexecdbg.lab.boot import boot
 from kexecdbg.lab.scenarios import find_scenarios
 from tests.live.machines import SECONDS
-from tests.live.replays import record
 from tests.live.terminal import Terminal
+from tests.traces.corpus import FREEZE, path_of
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("console")]
 
@@ -127,10 +127,10 @@ def test_history_is_the_users_alone(console: Terminal, state: Path) -> None:
 
 
 def test_a_recording_in_a_wide_terminal_without_colour(tmp_path: Path) -> None:
-    record("A", tmp_path / "a.kxt")
-    command = [*CONSOLE, "--trace", str(tmp_path / "a.kxt")]
+    file = path_of(FREEZE)
+    command = [*CONSOLE, "--trace", str(file)]
     with Terminal(command, {"XDG_STATE_HOME": str(tmp_path), "NO_COLOR": "1"}, columns=140, lines=40) as terminal:
-        terminal.wait_for(PROMPT, "MMU off", "trace a.kxt")
+        terminal.wait_for(PROMPT, "MMU off", f"trace {file.name}")
         enter(terminal, "kexec-step --before", "FAULTS", "0x1b3080120")
         terminal.press(F2)
         screen = terminal.wait_for("> changed -", "- walk -", "- code -", "- verdict -", "<- MMU on", "M01 fatal")

@@ -12,10 +12,13 @@ _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
 
 
 def history_path() -> Path:
-    """``$XDG_STATE_HOME/kexecdbg/console-history`` (XDG Base Directory Specification: ~/.local/state by default)."""
+    """``$XDG_STATE_HOME/kexecdbg/console-history`` (XDG Base Directory Specification: ~/.local/state by default).
+
+    It begins with ``~`` for a user without a home folder.
+    """
     home = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(home) if os.path.isabs(home) else Path.home() / ".local" / "state"
-    return base / "kexecdbg" / "console-history"
+    base = home if os.path.isabs(home) else os.path.expanduser("~/.local/state")
+    return Path(base) / "kexecdbg" / "console-history"
 
 
 class _ForgivingFileHistory(FileHistory):
@@ -36,6 +39,8 @@ class _ForgivingFileHistory(FileHistory):
 
 def open_history(path: Path) -> tuple[History, str]:
     """The history at ``path``, and why it is not kept there; empty when it is."""
+    if not path.is_absolute():
+        return InMemoryHistory(), "the history is not kept: there is no home folder; XDG_STATE_HOME=FOLDER says where to"
     try:
         path.parent.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)

@@ -215,3 +215,4 @@ def test_history_is_made_private_and_missed_where_it_cannot_be(tmp_path: Path, m
 
     _, problem = open_history(path / "below-a-file" / "history")
     assert problem.startswith(f"the history is not kept: {path / 'below-a-file' / 'history'}: ")
+    assert open_history(Path("~/history"))[1].startswith("the history is not kept: there is no home folder")
