@@ -54,18 +54,12 @@ def place(target: GdbDebugger, pad: LandingPad) -> None:
 
 def refuse_second(target: GdbDebugger) -> None:
     """Raise UsageError when there is a landing pad in the machine already."""
-    if _placed is not None and _is_there(target, _placed):
+    from kexecdbg.checks.pad_placement import is_in_memory
+
+    if _placed is not None and is_in_memory(_code_memory(target), _placed):
         raise UsageError(
             f"there is a landing pad at {_placed.base:#x} already; kexec-step --remove-landing-pad takes it away"
         )
-
-
-def _is_there(target: GdbDebugger, pad: LandingPad) -> bool:
-    """Whether anything of ``pad`` is left in memory; not after the machine was started again, or is another one."""
-    from kexecdbg.checks.landing_pad import B_SELF
-
-    memory = _code_memory(target)
-    return any(saved != B_SELF and memory.read(address, len(saved)) == B_SELF for address, saved in pad.places())
 
 
 def remove(target: GdbDebugger) -> tuple[LandingPad, Removal]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import current_el
 from kexecdbg.checks.landing_pad import B_SELF, LandingPad
 from kexecdbg.checks.situation import read_through
@@ -79,11 +81,7 @@ def remove(debugger: PlantingDebugger, memory: WritablePhysicalMemory, pad: Land
                 reason = str(error)
         if reason is not None:
             kept.append(f"{pad.vbar} stays {pad.base:#x} (it was {pad.old_base:#x}): {reason}")
-    changes = [(address, B_SELF, saved) for address, saved in pad.places() if saved != B_SELF]
-    if pad.descriptor is not None:
-        repair = pad.descriptor
-        changes.append((repair.address, pad.word.pack(repair.new), pad.word.pack(repair.old)))
-    for address, ours, saved in changes:
+    for address, ours, saved in _changes(pad):
         found = memory.read(address, len(saved))
         if found == ours:
             write_and_verify(memory, address, saved)
@@ -91,6 +89,25 @@ def remove(debugger: PlantingDebugger, memory: WritablePhysicalMemory, pad: Land
             kept.append(f"{address:#x} has changed since, to {found.hex()}; it was {saved.hex()}")
     state = debugger.state()
     return Removal(tuple(kept), state.get(pad.vbar), pad.holds(state.get("PC")))
+
+
+def is_in_memory(memory: PhysicalMemory, pad: LandingPad) -> bool:
+    """Whether anything that ``pad`` changed is still there; not after the machine was started again.
+
+    Raises:
+        MemoryUnreadableError: its memory cannot be read, as on another machine.
+    """
+    return any(memory.read(address, len(ours)) == ours for address, ours, _ in _changes(pad))
+
+
+def _changes(pad: LandingPad) -> Iterator[tuple[int, bytes, bytes]]:
+    """Physical address of each place in memory where ``pad`` makes a difference, what it has there, what was there."""
+    for address, saved in pad.places():
+        if saved != B_SELF:
+            yield address, B_SELF, saved
+    if pad.descriptor is not None:
+        repair = pad.descriptor
+        yield repair.address, pad.word.pack(repair.new), pad.word.pack(repair.old)
 
 
 def _exchange(memory: WritablePhysicalMemory, address: int, expected: bytes, new: bytes) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from kexecdbg.checks.landing_pad import B_SELF, PadKind, plan_landing_pad
-from kexecdbg.checks.pad_placement import place, remove
+from kexecdbg.checks.pad_placement import is_in_memory, place, remove
 from kexecdbg.checks.prediction import Outcome
 from kexecdbg.checks.situation import situation_at
 from kexecdbg.checks.verdict import judge
@@ -65,6 +65,19 @@ def test_taken_away_nothing_is_left(moment: Moment) -> None:
     removal = remove(debugger, debugger.memory, pad)
     assert (contents(debugger), debugger.registers) == before
     assert (removal.kept, removal.vbar, removal.parked) == ((), VECTORS, False)
+
+
+def test_a_pad_of_which_only_the_descriptor_is_a_change_is_found_again() -> None:
+    debugger = PaperDebugger(VECTORS_XN)
+    for offset in range(0, 0x800, 0x80):
+        debugger.memory.write(VECTORS + offset, B_SELF)
+    pad = plan_landing_pad(judge(situation_at(debugger.state(), debugger.memory)))
+    assert [saved for _, saved in pad.places()] == [B_SELF] * 16
+    found = [is_in_memory(debugger.memory, pad)]
+    place(debugger, debugger.memory, pad)
+    found.append(is_in_memory(debugger.memory, pad))
+    remove(debugger, debugger.memory, pad)
+    assert [*found, is_in_memory(debugger.memory, pad)] == [False, True, False]
 
 
 def contents(debugger: PaperDebugger) -> list[bytes]:
