@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,6 +61,9 @@ class ElfCore:
         """
         self.path = path
         try:
+            # Not to wait for the other end of a FIFO, nor to map a device.
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise EnvironmentProblem(f"core {path}: not a regular file; {_MAKE_ONE}")
             with path.open("rb") as stream:
                 self._size = os.fstat(stream.fileno()).st_size
                 if not self._size:

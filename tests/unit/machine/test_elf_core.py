@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from pathlib import Path
 
@@ -103,10 +104,11 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes, message: str) -> N
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_a_directory(tmp_path: Path) -> None:
-    for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(EnvironmentProblem):
-            ElfCore(path)
+def test_a_missing_file_a_directory_and_a_fifo(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")  # which nobody writes to: opening it would wait for ever
+    for path, said in (("none", "No such file"), (".", "not a regular file"), ("fifo", "not a regular file")):
+        with pytest.raises(EnvironmentProblem, match=said):
+            ElfCore(tmp_path / path)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
