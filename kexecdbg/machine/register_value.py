@@ -12,6 +12,7 @@ _SURPRISING_DIGITS = 5
 """A decimal number this long was perhaps meant as hexadecimal."""
 _REGISTER_BITS = 64
 _MOST_DECIMAL_DIGITS = 31
+_MOST_SHOWN = 40
 
 
 def parse_register_value(name: str, text: str) -> tuple[int, str]:
@@ -34,7 +35,11 @@ def parse_register_value(name: str, text: str) -> tuple[int, str]:
     elif _HEX_DIGITS.fullmatch(digits):
         value = int(digits, 16)
     else:
-        raise UsageError(f"{name}: {text!r} is not a number; give it as 0x80843510 or in decimal")
+        raise UsageError(f"{name}: {_shortened(text)!r} is not a number; give it as 0x80843510 or in decimal")
     if value >> _REGISTER_BITS:
-        raise UsageError(f"{name}: {text} has more than 64 bits")
+        raise UsageError(f"{name}: {_shortened(text)} has more than 64 bits")
     return value, note
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

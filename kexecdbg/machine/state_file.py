@@ -20,6 +20,7 @@ _NOT_REGISTERS = frozenset({"consistency", "tables", "code", "notes"})
 """What ``kexecdbg decode --json`` has beside registers."""
 _BYTE_ORDER_MARK = "\ufeff"
 _MOST_LISTED = 6
+_MOST_DIGITS = 31
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,11 @@ def _from_text(text: str, where: str) -> GivenRegisters:
 def _from_json(text: str, where: str) -> GivenRegisters:
     try:
         # A list of pairs in a tuple: a name that comes twice must not go unnoticed.
-        pairs = json.loads(text, object_pairs_hook=tuple)
-    except (ValueError, RecursionError) as error:
+        pairs = json.loads(text, object_pairs_hook=tuple, parse_int=_integer)
+    except ValueError as error:
         raise UsageError(f"{where}: not JSON: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{where}: it is nested too deeply to be registers") from None
     values: dict[str, int] = {}
     remarks: list[str] = []
     unknown: list[str] = []
@@ -85,6 +88,11 @@ def _from_json(text: str, where: str) -> GivenRegisters:
     if unknown:
         remarks.append(_unknown_names(unknown, where))
     return GivenRegisters(values, tuple(remarks))
+
+
+def _integer(digits: str) -> int:
+    """A number of the file; one that is too long for any register is not computed, its size is no matter."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else 1 << 64
 
 
 def _value_in(content: object) -> object:
