@@ -33,12 +33,12 @@ def table_text(scan: TableScan, ranges: Sequence[MappedRange], style: Style, *, 
     else:
         lines[0] += f", {form.granule.name} granule, {form.input_bits}-bit from level {form.start_level}"
         lines.append(f"{scan.entries} valid descriptors in {scan.tables} tables, {len(scan.ranges)} ranges{shown}")
-    lines += [style.bad(hanging("! ", problem.text, 2)) for problem in scan.problems[:_MOST_PROBLEMS]]
+    lines += [style.bad(hanging("!", problem.text, 2)) for problem in scan.problems[:_MOST_PROBLEMS]]
     left_out = len(scan.problems) + scan.problems_left_out - _MOST_PROBLEMS
     if left_out > 0:
         lines.append(style.bad(f"! and {left_out} more problems; --json lists them"))
-    lines += [style.warn(hanging("~ ", cause.text, 2)) for cause in scan.warnings]
-    lines += [style.dim(hanging("~ ", text, 2)) for text in scan.assumptions]
+    lines += [style.warn(hanging("~", cause.text, 2)) for cause in scan.warnings]
+    lines += [style.dim(hanging("~", text, 2)) for text in scan.assumptions]
     if ranges and not summary_only:
         first = "intermediate physical address" if scan.regime is None else "virtual address"
         output = "IPA" if scan.output_is_ipa else "PA"
