@@ -75,7 +75,7 @@ _SMALL_CPU = {
 """36-bit addresses, every granule, no extension."""
 _LARGE_CPU = {
     "ID_AA64MMFR0_EL1": 0x0323_1020_0006,
-    "ID_AA64MMFR1_EL1": 0x1021_2122,
+    "ID_AA64MMFR1_EL1": 0x1031_2122,
     "ID_AA64MMFR2_EL1": 0x0001_0001,
 }
 """52-bit addresses with FEAT_LPA2; FEAT_HAFDBS, FEAT_VHE, FEAT_HPDS2, FEAT_PAN3; FEAT_LVA, FEAT_TTCNP."""
