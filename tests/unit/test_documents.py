@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,10 @@ def test_every_prompt_is_in_a_block_that_is_run() -> None:
         known = sum(line.lstrip().startswith((SHELL, GDB)) for block in read_blocks(path) for line in block.text)
         prompts = [line for line in path.read_text().splitlines() if line.lstrip().startswith((SHELL, GDB))]
         assert len(prompts) == known, f"{path.name} has prompts outside of console blocks"
+
+
+def test_every_link_to_a_file_leads_to_one() -> None:
+    for path in documents():
+        links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
+        broken = [link for link in links if not (path.parent / link).exists()]
+        assert broken == [], path.name
