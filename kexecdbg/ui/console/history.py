@@ -40,7 +40,7 @@ class _ForgivingFileHistory(FileHistory):
 def open_history(path: Path) -> tuple[History, str]:
     """The history at ``path``, and why it is not kept there; empty when it is."""
     if not path.is_absolute():
-        return InMemoryHistory(), "the history is not kept: there is no home folder; XDG_STATE_HOME=FOLDER says where to"
+        return InMemoryHistory(), "the history is not kept: there is no home folder; XDG_STATE_HOME=FOLDER gives one"
     try:
         path.parent.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
