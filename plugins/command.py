@@ -6,6 +6,7 @@ import abc
 import argparse
 import json
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -145,8 +146,10 @@ class Command(abc.ABC, gdb.Command):
             return document, text
         return self.name_cpu(document, cpu.number), f"{cpu.text}\n{text}"
 
-    def complete(self, text: str, word: str) -> list[str]:
+    def complete(self, text: str, word: str | None) -> list[str]:
         """Called by GDB: completions of the last word, option or value."""
+        if word is None:  # GDB only asks how words break (GDB 16; gdb/python/py-cmd.c, cmdpy_completer_helper)
+            return []
         # GDB breaks words at characters such as '-'; what it wants back starts where `word` starts.
         typed = text.split()[-1] if text and not text[-1].isspace() else ""
         options = [option for action in self.parser._actions for option in action.option_strings]
@@ -192,6 +195,17 @@ def evaluate_range(option: str, text: str) -> tuple[int, int]:
     if not dash:
         raise UsageError(f"{option} {text}: write it as START-END, for instance 0x80000000-0x80200000")
     return evaluate_address(start), evaluate_address(end)
+
+
+def positive_seconds(text: str) -> float:
+    """What ``--timeout`` is given: above 0, and no longer than a timer can run."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text}: give a number of seconds above 0")
+    return min(value, threading.TIMEOUT_MAX)
 
 
 def add_assume_option(parser: argparse.ArgumentParser) -> None:
