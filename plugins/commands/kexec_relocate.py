@@ -12,7 +12,7 @@ from kexecdbg.errors import UsageError
 from kexecdbg.ui.style import Style
 
 from .. import last_check
-from ..command import Command, evaluate_address, selected_debugger
+from ..command import Command, evaluate_address, positive_seconds, selected_debugger
 from ..relocation_progress import progress
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class KexecRelocate(Command):
         )
         parser.add_argument(
             "--timeout",
-            type=float,
+            type=positive_seconds,
             metavar="SECONDS",
             default=_SECONDS,
             help="stop when the next landmark is not reached by then (default: %(default)g)",

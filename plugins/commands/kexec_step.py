@@ -9,7 +9,7 @@ from kexecdbg.errors import UsageError
 from kexecdbg.ui.style import Style
 
 from .. import last_check, placed_pad
-from ..command import Command, selected_debugger, with_assumptions
+from ..command import Command, positive_seconds, selected_debugger, with_assumptions
 
 if TYPE_CHECKING:
     from kexecdbg.checks.landing_pad import LandingPad
@@ -35,7 +35,9 @@ class KexecStep(Command):
         parser.add_argument(
             "--follow", action="store_true", help="one step more: the second exception, which destroys the syndrome"
         )
-        parser.add_argument("--timeout", type=float, metavar="SECONDS", help="give up when it is not reached by then")
+        parser.add_argument(
+            "--timeout", type=positive_seconds, metavar="SECONDS", help="give up when it is not reached by then"
+        )
         parser.add_argument(
             "--landing-pad", action="store_true", help="make vectors for the first exception to stay in, at the switch"
         )

@@ -153,6 +153,8 @@ def test_an_assumption_that_does_not_parse(at_start: Bench, assumption: str) -> 
         "walk-ttbr0 $pc --regime EL9",
         "kexec-check extra",
         "kexec-step --timeout soon",
+        "kexec-step --timeout 0",
+        "kexec-step --timeout nan",
         "kexec-fix now",
     ],
 )
