@@ -100,7 +100,11 @@ def _ask(question: str) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("it writes into the guest; add --yes, there is no terminal to ask on")
-    if input(f"{question}\nWrite this into the guest? (y or n) ").strip().lower() not in ("y", "yes"):
+    try:
+        answer = input(f"{question}\nWrite this into the guest? (y or n) ")
+    except EOFError:  # Ctrl-D
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
         raise UsageError("nothing was written")
 
 
