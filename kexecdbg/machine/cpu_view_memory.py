@@ -14,7 +14,7 @@ from kexecdbg.arm64.stage2 import stage2_enabled
 from kexecdbg.arm64.walk import walk
 from kexecdbg.errors import ArchitectureError, MemoryUnreadableError, RegisterUnknownError, TargetError
 from kexecdbg.machine.memory_map import MemoryMap
-from kexecdbg.machine.stub_memory import StubPackets
+from kexecdbg.machine.stub_memory import StubPackets, read_packet
 
 _CHUNK = 512
 """Bytes per memory packet: every stub takes them (OpenOCD's packets hold 16 KiB, kgdb's 2 KiB)."""
@@ -76,6 +76,8 @@ class CpuViewMemory:
 
     def write(self, address: int, data: bytes) -> None:
         """Write ``data`` at the physical ``address``; see :meth:`read`."""
+        if self.memory_map is not None:
+            self.memory_map.check_readable(address, len(data))
         self._check_physical(address, len(data))
         for start in range(0, len(data), _CHUNK):
             piece = data[start : start + _CHUNK]
@@ -86,11 +88,7 @@ class CpuViewMemory:
     def _read_as_cpu(self, address: int, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
-            place = address + len(data)
-            reply = self._stub.packet(f"m{place:x},{min(_CHUNK, size - len(data)):x}")
-            if not reply or reply.startswith("E") or len(reply) % 2:
-                raise MemoryUnreadableError(address, size, f"the gdbstub cannot read it (it answers {reply!r})")
-            data += bytes.fromhex(reply)
+            data += read_packet(self._stub, address + len(data), min(_CHUNK, size - len(data)))
         return bytes(data)
 
     def _check_physical(self, address: int, size: int) -> None:

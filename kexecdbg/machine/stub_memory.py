@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -14,6 +15,10 @@ _READ_CHUNK = 2048
 """Bytes per memory packet, the most that QEMU answers: its packets hold 4096 characters, two for each byte."""
 _WRITE_CHUNK = 2000
 """Bytes that fit into such a packet with the address before them."""
+_DATA = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_REFUSAL = re.compile(r"E(?:[0-9a-fA-F]{2}\Z|\.)")
+"""``E NN`` or ``E.message`` (GDB's manual, Standard Replies); data has an even number of digits."""
+_MOST_SHOWN = 80
 
 
 class StubPackets(Protocol):
@@ -22,6 +27,21 @@ class StubPackets(Protocol):
     def packet(self, text: str, /) -> str:
         """Send a packet and return the answer, empty when the stub does not know it."""
         ...
+
+
+def read_packet(stub: StubPackets, address: int, size: int) -> bytes:
+    """The answer of ``stub`` to one memory packet: ``size`` bytes at most, and at least one.
+
+    Raises:
+        MemoryUnreadableError: it refuses.
+        TargetError: the answer is none to this question.
+    """
+    reply = stub.packet(f"m{address:x},{size:x}")
+    if not reply or _REFUSAL.match(reply):
+        raise MemoryUnreadableError(address, size, f"the gdbstub cannot read it (it answers {reply!r})")
+    if not _DATA.fullmatch(reply) or len(reply) > 2 * size:
+        raise TargetError(f"the gdbstub answered {reply[:_MOST_SHOWN]!r} to a read of {size} bytes at {address:#x}")
+    return bytes.fromhex(reply)
 
 
 class StubMemory:
@@ -65,12 +85,10 @@ class StubMemory:
             return int.from_bytes(self._read_packet(address, size), "little")
 
     def _read_packet(self, address: int, size: int) -> bytes:
-        reply = self._stub.packet(f"m{address:x},{size:x}")
-        if reply.startswith("E"):
-            raise MemoryUnreadableError(address, size, f"the gdbstub cannot read it (it answers {reply})")
-        if len(reply) != 2 * size:
-            raise TargetError(f"the gdbstub answered {reply!r} to a read of physical {address:#x}")
-        return bytes.fromhex(reply)
+        data = read_packet(self._stub, address, size)
+        if len(data) != size:
+            raise TargetError(f"the gdbstub answered {len(data)} of {size} bytes to a read of physical {address:#x}")
+        return data
 
     def write(self, address: int, data: bytes) -> None:
         """Write RAM; MemoryUnreadableError for a hole or a device."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kexecdbg.errors import MemoryUnreadableError
+from kexecdbg.errors import KexecdbgError, MemoryUnreadableError, TargetError
 from kexecdbg.machine.cpu_view_memory import CpuViewMemory
 from tests.unit.arm64.tables import Words, registers
 
@@ -72,6 +72,30 @@ def test_mmu_on_anything_else_is_not_read(change: dict[int, int], said: str) -> 
     memory, _ = view(identity_tables() | change)
     with pytest.raises(MemoryUnreadableError, match=said):
         memory.read(VA, 8)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "said"),
+    [
+        ("", MemoryUnreadableError, "cannot read it"),
+        ("E14", MemoryUnreadableError, r"it answers 'E14'"),
+        ("E.not now", MemoryUnreadableError, "it answers 'E.not now'"),
+        ("123", TargetError, "answered '123' to a read of 8 bytes"),
+        ("xxxxxxxxxxxxxxxx", TargetError, "to a read of 8 bytes at 0x40301000"),
+        ("11" * 9, TargetError, "to a read of 8 bytes"),
+    ],
+)
+def test_answers_that_are_no_data(reply: str, error: type[KexecdbgError], said: str) -> None:
+    memory, stub = view({}, SCTLR_EL2=MMU_OFF)
+    stub.packet = lambda text: reply  # type: ignore[method-assign]
+    with pytest.raises(error, match=said):
+        memory.read(VA, 8)
+
+
+def test_data_in_capital_letters_that_begins_like_a_refusal() -> None:
+    memory, stub = view({}, SCTLR_EL2=MMU_OFF)
+    stub.packet = lambda text: "E1" * 8  # type: ignore[method-assign]
+    assert memory.read(VA, 8) == b"\xe1" * 8
 
 
 def test_unknown_registers_are_named() -> None:
