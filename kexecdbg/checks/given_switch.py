@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kexecdbg.arm64.bits import bit
+from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
@@ -26,6 +26,8 @@ _HCR_VHE_HOST = 0x4_8800_0000
 _MAX_ADDRESS = (1 << 64) - 1
 _INTERRUPTS_MASKED = 0x3C0
 _SP_ELX = 1
+_AARCH32_USER = 0b10000
+"""PSTATE.M[4:0] of a 32-bit process, whose tables are those of AArch64; larger: the modes of a 32-bit kernel."""
 _DECIDING = ("SCTLR", "TTBR0", "TCR", "TTBR1", "MAIR")
 """Registers that say which exception level is meant, when the user does not; the first ones count more."""
 
@@ -80,6 +82,9 @@ def complete_state(values: Mapping[str, int], regime: Regime | None = None) -> G
         guessed["PSTATE"] = _INTERRUPTS_MASKED | (state.get("CurrentEL") or 0) | _SP_ELX
         remarks.append("PSTATE is not given: the level is CurrentEL's, with SP_ELx.")
     state = CpuState({**values, **guessed})
+    pstate = state.get("PSTATE") or 0
+    if bits(pstate, 4, 0) > _AARCH32_USER:
+        raise UsageError(f"PSTATE {pstate:#x} is of an AArch32 mode (M[4] is set); only AArch64 is judged")
     el = current_el(state)
     if regime is not None and regime.facts.el != el and el != 0:
         raise UsageError(f"--regime {regime.value}: PSTATE {state.get('PSTATE'):#x} is EL{el}")

@@ -140,6 +140,7 @@ def test_the_level_of_the_registers() -> None:
         ({**MAIL, **EL1_MAIL}, None, "SCTLR_EL1 and SCTLR_EL2 are given and PSTATE is not: say which level it is"),
         ({"X0": 1}, None, "nothing given says which MMU it is about"),
         ({**MAIL, "PSTATE": 0x3C9}, Regime.EL1_0, "--regime EL1&0: PSTATE 0x3c9 is EL2"),
+        ({**MAIL, "PSTATE": 0x1D3}, None, "PSTATE 0x1d3 is of an AArch32 mode"),
         ({**MAIL, "HCR_EL2": 0x8000_0000}, Regime.EL2_0, "--regime EL2&0: with HCR_EL2 = 0x80000000 EL2 has EL2"),
     ],
 )
