@@ -267,8 +267,9 @@ def _exception_taken(state: CpuState, interrupted: Instruction) -> tuple[Excepti
     pc = state.require("PC", "whether an exception was taken")
     vbar, elr, esr = (state.get(name) for name in (facts.vbar, facts.elr, facts.esr))
     in_vectors = vbar is not None and vbar & ~0x7FF <= pc < (vbar & ~0x7FF) + 0x800
-    # Where VBAR cannot be read: no instruction goes to such an address and leaves its own in ELR.
-    jumped = pc % _VECTOR_SIZE == 0 and pc not in interrupted.successors() and elr == interrupted.address
+    # Where VBAR cannot be read: hardly any instruction goes to such an address with its own in ELR.
+    to_vector = vbar is None and pc % _VECTOR_SIZE == 0 and pc not in interrupted.successors()
+    jumped = to_vector and elr == interrupted.address
     if not (in_vectors or jumped) or elr not in (interrupted.address, None):
         return None, ""
     if elr is None or esr is None:
