@@ -195,5 +195,6 @@ def rounded(size: int) -> str:
         return exact
     for shift, unit in ((50, "P"), (40, "T"), (30, "G"), (20, "M"), (10, "K")):
         if size >= 1 << shift:
-            return f"{size / (1 << shift):.1f}{unit}" if size < 100 << shift else f"{size >> shift}{unit}"
+            value = size / (1 << shift)
+            return f"{value:.1f}{unit}" if value < 99.95 else f"{size >> shift}{unit}"
     return exact

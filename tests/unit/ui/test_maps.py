@@ -137,7 +137,15 @@ def test_a_table_that_is_not_walked_is_not_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0x1000, "4K"), (1 << 40, "1T"), (0x1234_5000, "291M"), (0xFFFF_8000_0000, "255T"), (0, "0")]
+    ("size", "text"),
+    [
+        (0x1000, "4K"),
+        (1 << 40, "1T"),
+        (0x1234_5000, "291M"),
+        (0x63F_F000, "99M"),
+        (0xFFFF_8000_0000, "255T"),
+        (0, "0"),
+    ],
 )
 def test_sizes_are_short(size: int, text: str) -> None:
     assert rounded(size) == text
