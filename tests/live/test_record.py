@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -126,9 +127,9 @@ def booted(scenario: str) -> Iterator[Bench]:
         yield Bench(machine, gdb)
 
 
-def end_of_recorder(gdb: subprocess.Popen[bytes]) -> int:
-    """A descriptor that becomes readable when the process that records for ``gdb`` has ended."""
-    (child,) = Path(f"/proc/{gdb.pid}/task/{gdb.pid}/children").read_text().split()
+def end_of_recorder(starter: subprocess.Popen[bytes]) -> int:
+    """A descriptor that becomes readable when the process that records for ``starter`` has ended."""
+    (child,) = Path(f"/proc/{starter.pid}/task/{starter.pid}/children").read_text().split()
     return os.pidfd_open(int(child))
 
 
@@ -170,6 +171,26 @@ def test_qemu_stops_logging_when_the_recorder_was_killed(machine: Bench, tmp_pat
     assert "nothing is being recorded" in machine.refused("kexec-record stop")
     with Trace.open(path) as trace:
         assert "cut off" in trace.warnings[0]
+
+
+def test_a_recording_is_whole_when_the_shell_command_is_killed(machine: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "shell.kxt"
+    for offset, word in enumerate((0x9100_0400, 0x17FF_FFFF)):  # add x0, x0, #1 for ever
+        machine.gdb.command(f"set {{unsigned int}}($pc + {4 * offset}) = {word}")
+    machine.gdb.command("disconnect")
+    qemu = machine.machine.qemu
+    arguments = ["record", str(path), "--attach", str(qemu.gdb_socket)]
+    with subprocess.Popen([sys.executable, "-m", "kexecdbg", *arguments]) as shell:
+        while qemu.monitor("info status").strip() != "VM status: running (single step mode)":
+            assert shell.poll() is None
+        recorder = end_of_recorder(shell)
+        shell.kill()
+    assert select.select([recorder], [], [], SECONDS)[0]
+    os.close(recorder)
+    with Trace.open(path) as trace:
+        assert trace.warnings == ()
+        assert trace.steps > 0
+    assert qemu.monitor("info status").strip() == "VM status: running"
 
 
 def test_ctrl_c_ends_a_recording_by_stepping(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Recording in a process of its own, for a debugger that shares the machine's gdbstub with it.
+"""Recording in a process of its own, for a program (GDB, the shell command) that uses the same gdbstub in between.
 
-A gdbstub has one client at a time: the debugger leaves it while the recording begins and ends (a stopped machine stays
-stopped), and has it in between. The process outlives the debugger: when that ends without a word, or is killed, the
+A gdbstub has one client at a time: the program leaves it while the recording begins and ends (a stopped machine stays
+stopped), and has it in between. The process outlives the program: when that ends without a word, or is killed, the
 process finishes the trace and switches QEMU's log off. The two talk in JSON, one object a line.
 """
 
@@ -35,7 +35,7 @@ class RecorderGoneError(KexecdbgError):
 class BackgroundRecording:
     """A recording of CPU ``cpu`` of the machine at the gdbstub ``target``, which nobody is connected to.
 
-    From the log it is open when this returns, and the debugger may connect and run the machine. By stepping it has
+    From the log it is open when this returns, and the program may connect and run the machine. By stepping it has
     begun, and :meth:`wait` waits for its end.
 
     Raises:
@@ -93,6 +93,11 @@ class BackgroundRecording:
         self._send({"do": "stop", "resume": resume})
         return self._result(self._receive())
 
+    def abandon(self) -> RecordingResult:
+        """End a recording from the log without the machine, which is gone."""
+        self._send({"do": "abandon"})
+        return self._result(self._receive())
+
     def _result(self, answer: Mapping[str, Any]) -> RecordingResult:
         self._end()
         return RecordingResult(int(answer["steps"]), EndReason[answer["reason"]], tuple(answer["remarks"]))
@@ -145,7 +150,9 @@ def _python() -> str:
     Raises:
         EnvironmentProblem: it is not there.
     """
-    # A debugger that embeds Python reports an interpreter that need not exist, or be of another version.
+    if "gdb" not in sys.modules:
+        return sys.executable
+    # GDB, which embeds Python, reports an interpreter that need not exist, or be of another version.
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     found = shutil.which(name)
     if found is None:
@@ -163,6 +170,7 @@ def options_json(options: RecordingOptions) -> dict[str, Any]:
         "seconds": limits.seconds,
         "fold": options.fold,
         "whole_memory": options.whole_memory,
+        "command_line": options.command_line,
         "symbol_file": None if options.symbol_file is None else str(options.symbol_file.absolute()),
     }
 
@@ -175,5 +183,6 @@ def options_of(document: Mapping[str, Any]) -> RecordingOptions:
         limits=Limits(document["steps"], frozenset(document["until"]), document["seconds"]),
         fold=document["fold"],
         whole_memory=document["whole_memory"],
+        command_line=tuple(document["command_line"]),
         symbol_file=None if symbol_file is None else Path(symbol_file),
     )

@@ -40,7 +40,7 @@ def _say(message: Mapping[str, Any]) -> None:
     try:
         print(json.dumps(message), flush=True)
     except BrokenPipeError:
-        # The debugger is gone; what was recorded is in the file. Python would complain when it flushes at its end.
+        # The program is gone; what was recorded is in the file. Python would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -49,7 +49,7 @@ def _record_stepping(target: str, cpu: int, path: Path, options: RecordingOption
         recording = Recording(remote, path, _with_command_line(options, remote))
 
         def stop_when_told() -> None:
-            sys.stdin.readline()  # the word to stop, or the debugger's end
+            sys.stdin.readline()  # the word to stop, or the program's end
             recording.stop()
 
         threading.Thread(target=stop_when_told, daemon=True).start()
@@ -68,6 +68,8 @@ def _record_log(target: str, cpu: int, path: Path, options: RecordingOptions) ->
         elif message["do"] == "stop":
             resume = message["resume"]
             break
+        elif message["do"] == "abandon":
+            return recording.abandon()
         else:
             reason = recording.reason
             _say({"steps": recording.steps, "ended": None if reason is None else reason.name})
@@ -88,7 +90,9 @@ def _finish(recording: OpenRecording, target: str, cpu: int, resume: bool) -> Re
 
 def _with_command_line(options: RecordingOptions, remote: GdbRemote) -> RecordingOptions:
     process = remote.process
-    return options if process is None else replace(options, command_line=command_line_of(process))
+    if options.command_line or process is None:
+        return options
+    return replace(options, command_line=command_line_of(process))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from kexecdbg.machine.gdb_remote import GdbRemote, MachineEndedError
 from kexecdbg.trace.recording.open_recording import OpenRecording
 from kexecdbg.trace.recording.options import Engine, RecordingOptions
-from kexecdbg.trace.recording.result import EndReason, RecordingResult
+from kexecdbg.trace.recording.result import EndReason, Limits, RecordingResult
 from kexecdbg.trace.recording.start import start_file
 from kexecdbg.trace.recording.stepping import SteppingRecorder
 
@@ -59,14 +60,9 @@ class Recording:
             return recorder.record(self._options.limits)
 
     def _from_log(self) -> RecordingResult:
-        until = self._options.limits.until
-        for address in until:
-            self._remote.set_breakpoint(address)
         recording = OpenRecording(self._remote, self._path, self._options)
         try:
-            reason = self._let_run(recording)
-            for address in until:
-                self._remote.remove_breakpoint(address)
+            reason = let_run(self._remote, self._options.limits, self._stop_asked, lambda: recording.reason)
         except MachineEndedError:
             return recording.abandon()
         except BaseException:
@@ -74,21 +70,42 @@ class Recording:
             raise
         return recording.finish(self._remote, reason)
 
-    def _let_run(self, recording: OpenRecording) -> EndReason:
-        """Run the machine until a limit is reached or it stops; why it stopped."""
-        limits = self._options.limits
-        deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
-        self._remote.start()
-        while (reply := self._remote.poll_stop(_LOOK)) is None:
-            if recording.reason is None and not self._stop_asked.is_set():
-                if deadline is None or time.monotonic() < deadline:
-                    continue
-                reason = EndReason.SECONDS
-            else:
-                reason = EndReason.STOPPED
-            if self._remote.interrupt().ended:
-                raise MachineEndedError("vCont;c", None, "the machine has ended")
-            return reason
-        if reply.ended:
+
+def let_run(
+    remote: GdbRemote, limits: Limits, stop_asked: threading.Event, reason: Callable[[], EndReason | None]
+) -> EndReason:
+    """Run a machine that is recorded from its log until a limit is reached; why it stopped.
+
+    Args:
+        stop_asked: set by whoever wants the end.
+        reason: why nothing more is recorded, if that is so.
+
+    Raises:
+        MachineEndedError: the machine has ended.
+    """
+    for address in limits.until:
+        remote.set_breakpoint(address)
+    why = _run_to_limit(remote, limits, stop_asked, reason)
+    for address in limits.until:
+        remote.remove_breakpoint(address)
+    return why
+
+
+def _run_to_limit(
+    remote: GdbRemote, limits: Limits, stop_asked: threading.Event, reason: Callable[[], EndReason | None]
+) -> EndReason:
+    deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
+    remote.start()
+    while (reply := remote.poll_stop(_LOOK)) is None:
+        if reason() is None and not stop_asked.is_set():
+            if deadline is None or time.monotonic() < deadline:
+                continue
+            why = EndReason.SECONDS
+        else:
+            why = EndReason.STOPPED
+        if remote.interrupt().ended:
             raise MachineEndedError("vCont;c", None, "the machine has ended")
-        return EndReason.REACHED if limits.until else EndReason.STOPPED
+        return why
+    if reply.ended:
+        raise MachineEndedError("vCont;c", None, "the machine has ended")
+    return EndReason.REACHED if limits.until else EndReason.STOPPED

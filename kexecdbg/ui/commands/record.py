@@ -8,12 +8,14 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from kexecdbg.errors import UsageError
 from kexecdbg.machine.gdb_remote import GdbRemote
 from kexecdbg.trace.recording.describe import command_line_of
+from kexecdbg.trace.recording.guarded_recording import GuardedRecording
 from kexecdbg.trace.recording.options import Engine, RecordingOptions
 from kexecdbg.trace.recording.record import Recording
 from kexecdbg.trace.recording.result import Limits, RecordingResult
@@ -94,16 +96,25 @@ def _record(
         until=frozenset(_address(text, symbols) for text in arguments.until),
         seconds=arguments.seconds,
     )
+    options = RecordingOptions(
+        engine=Engine(arguments.engine),
+        limits=limits,
+        fold=not arguments.no_fold,
+        whole_memory={"auto": None, "touched": False, "all": True}[arguments.memory],
+        command_line=command_line_of(process) if process else (),
+        symbol_file=symbols,
+    )
+    if options.engine is Engine.LOG:
+        guarded = GuardedRecording(target, arguments.cpu, arguments.file, options)
+        with _ended_by_interrupt(guarded):
+            return guarded.run(arguments.resume)
+    return _step(target, arguments, options)
+
+
+def _step(target: str, arguments: argparse.Namespace, options: RecordingOptions) -> RecordingResult:
     with GdbRemote(target, arguments.cpu) as remote:
-        process = process or remote.process
-        options = RecordingOptions(
-            engine=Engine(arguments.engine),
-            limits=limits,
-            fold=not arguments.no_fold,
-            whole_memory={"auto": None, "touched": False, "all": True}[arguments.memory],
-            command_line=command_line_of(process) if process else (),
-            symbol_file=symbols,
-        )
+        if not options.command_line and remote.process is not None:
+            options = replace(options, command_line=command_line_of(remote.process))
         recording = Recording(remote, arguments.file, options)
         with _ended_by_interrupt(recording):
             result = recording.run()
@@ -129,7 +140,7 @@ def _address(text: str, symbols: Path | None) -> int:
 
 
 @contextlib.contextmanager
-def _ended_by_interrupt(recording: Recording) -> Iterator[None]:
+def _ended_by_interrupt(recording: Recording | GuardedRecording) -> Iterator[None]:
     """Make Ctrl-C, a lost terminal and SIGTERM end the recording: what was recorded is kept, QEMU's log goes off."""
 
     def stop(number: int, frame: FrameType | None) -> None:
