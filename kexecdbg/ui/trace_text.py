@@ -34,7 +34,8 @@ def overview_text(trace: Trace, style: Style) -> str:
     folded = list(_folded(trace))
     if folded:
         lines.append(hanging("folded", "; ".join(folded), _COLUMN))
-    scope = "all that was ever written" if header.whole_memory else "what the run and the checks touched"
+    touched = "what the run and the checks touched; kexec-why can search no more (record with --memory all)"
+    scope = "all that was ever written" if header.whole_memory else touched
     lines.append(hanging("memory", f"{len(trace.pages()):,} pages, {scope}", _COLUMN))
     return "\n".join(lines)
 
