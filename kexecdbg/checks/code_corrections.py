@@ -29,6 +29,14 @@ class Position(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Literal:
+    """Memory that a value is loaded from: virtual address, and bytes."""
+
+    address: int
+    size: int
+
+
+@dataclass(frozen=True)
 class CodeCorrection:
     """A register whose value the code has to make differently.
 
@@ -37,7 +45,7 @@ class CodeCorrection:
         write: the ``msr`` that writes it; ``None`` when no way to the switch is known to have one.
         operand: the general register that ``write`` takes the value from.
         made_by: the instructions that make the value in ``operand``, in the order they are executed.
-        literal: where the first of them loads it from; ``None`` when it is not a load whose address is known.
+        literal: what the first of them loads; ``None`` when it is not a load whose address is known.
         site: address of the switch.
         operand_at_switch: value of ``operand`` there.
         position: where the CPU is.
@@ -47,7 +55,7 @@ class CodeCorrection:
     write: Instruction | None
     operand: str | None
     made_by: tuple[Instruction, ...]
-    literal: int | None
+    literal: Literal | None
     site: int
     operand_at_switch: int | None
     position: Position
@@ -114,12 +122,7 @@ def _made_by(way: Sequence[Step], operand: str) -> tuple[Step, ...]:
     return tuple(reversed(found))
 
 
-def _loaded_from(step: Step) -> int | None:
-    return next(
-        (
-            effect.address
-            for effect in step.effects
-            if isinstance(effect, MemoryAccess) and effect.access is Access.READ
-        ),
-        None,
-    )
+def _loaded_from(step: Step) -> Literal | None:
+    loads = (effect for effect in step.effects if isinstance(effect, MemoryAccess) and effect.access is Access.READ)
+    load = next(loads, None)
+    return None if load is None or load.address is None else Literal(load.address, load.size)

@@ -58,6 +58,6 @@ def _where_in_code(correction: CodeCorrection) -> Json:
         "write": None if write is None else {"pc": number(write.address), "text": write.text},
         "operand": correction.operand,
         "made_by": [{"pc": number(made.address), "text": made.text} for made in correction.made_by],
-        "literal": number(correction.literal),
+        "literal": None if correction.literal is None else number(correction.literal.address),
         "position": correction.position.name.lower(),
     }

@@ -65,7 +65,7 @@ def correction_text(change: RepairChange, correction: CodeCorrection, style: Sty
         return "\n".join([*lines, hanging("correct", code, COLUMN, style)])
     made = [f"{instruction.address:#x}: {instruction.text}" for instruction in correction.made_by]
     if correction.literal is not None:
-        made[0] += f" (the 8 bytes at {correction.literal:#x})"
+        made[0] += f" (the {correction.literal.size} bytes at {correction.literal.address:#x})"
     register = operand.lower()
     value = "; ".join(made) if made else f"what makes {register} before {write.address:#x}"
     lines.append(hanging("correct", f"{value}, so that {register} = {repair.new:#x}", COLUMN, style))
@@ -110,7 +110,7 @@ def recheck_text(verdict: Verdict, style: Style) -> str:
     if verdict.judgement is Judgement.SOUND:
         headline = style.good("SOUND") + " now" + (f"; hazards that remain: {hazards}" if hazards else "")
     elif verdict.judgement is Judgement.FAULTS:
-        headline = style.bad("FAULTS") + f" still: {fatal}"
+        headline = style.bad("FAULTS") + " still" + (f": {fatal}" if fatal else "")
     else:
         headline = style.warn("UNKNOWN") + ": it cannot be told what happens now"
     label = style.bold("checked") if style.colour else "checked"

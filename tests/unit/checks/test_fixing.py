@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kexecdbg.checks.code_corrections import Position
+from kexecdbg.checks.code_corrections import Literal, Position
 from kexecdbg.checks.finding import DescriptorRepair, RegisterRepair
 from kexecdbg.checks.fixing import apply_repairs, judge_again, plan_repairs, repairable_ids
 from kexecdbg.checks.repair_changes import ChangedField, descriptor_fields, repair_change
@@ -149,7 +149,7 @@ def test_a_value_that_is_loaded_is_named_with_its_literal() -> None:
     moment = Moment(registers={"TCR_EL2": WRONG_T0SZ}, instructions=instructions)
     (correction,) = plan_repairs(moment.verdict(), PaperDebugger(moment).state()).corrections
     assert [made.address for made in correction.made_by] == [SITE - 12]
-    assert correction.literal == SITE - 12 + 0x200
+    assert correction.literal == Literal(SITE - 12 + 0x200, 8)
 
 
 def test_a_register_that_no_code_writes_is_to_be_written_before_the_switch() -> None:
