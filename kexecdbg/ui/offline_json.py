@@ -16,7 +16,7 @@ def assessment_json(assessment: Assessment, remarks: Sequence[str]) -> Json:
     known = situation.next_pc != NO_ADDRESS
     return {
         "verdict": assessment.judgement.value,
-        "site": number(situation.site) if known else None,
+        "site": number(situation.site) if known and not situation.is_assumed else None,
         "regime": situation.regime.value,
         "el": situation.el,
         "next_pc": number(situation.next_pc) if known else None,

@@ -77,6 +77,7 @@ def test_the_mail_says_what_it_excludes_and_what_is_needed(shell: Shell) -> None
 def test_the_mail_as_a_document(shell: Shell) -> None:
     document = shell.json("check", *MAIL, "--next", "0x1b3080128")
     assert (document["verdict"], document["next_pc"], document["findings"]) == ("unknown", "0x1b3080128", [])
+    assert document["site"] is None
     assert document["excluded"] == ["M03", "M04", "M07", "M17", "M35"]
     needed = document["needed"][0]
     assert (needed["address"], needed["size"], needed["for"]) == (
