@@ -139,6 +139,8 @@ def _given_symbols(texts: Sequence[str]) -> dict[str, int]:
             symbols[name] = int(address, 16)
         except ValueError:
             raise UsageError(f"--symbol {text}: write it as NAME=ADDRESS, the address hexadecimal") from None
+        if not 0 <= symbols[name] < 1 << 64:
+            raise UsageError(f"--symbol {text}: an address has 64 bits at most")
         if name not in SYMBOLS:
             raise UsageError(f"--symbol {text}: of use are {', '.join(SYMBOLS)}")
     return symbols
