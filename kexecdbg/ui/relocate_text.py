@@ -138,12 +138,14 @@ def _difference(item: PageDifference) -> str:
 
 
 def _boot(report: Report, style: Style) -> list[str]:
-    words = {True: "", False: style.bad("  WRONG"), None: style.warn("  unknown")}
-    return [
-        hanging("boot" if not index else "", f"{check.name}: {check.text}", _COLUMN, None if index else style)
-        + words[check.met]
-        for index, check in enumerate(report.boot)
-    ]
+    words = {True: ("", style.good), False: ("WRONG", style.bad), None: ("unknown", style.warn)}
+    lines = []
+    for index, check in enumerate(report.boot):
+        word, emphasise = words[check.met]
+        text = f"{check.name}: {check.text}  {word}".rstrip()
+        line = hanging("boot" if not index else "", text, _COLUMN, None if index else style)
+        lines.append(line.removesuffix(word) + (emphasise(word) if word else ""))
+    return lines
 
 
 def _phases(report: Report, style: Style, icount_shift: int | None) -> list[str]:
