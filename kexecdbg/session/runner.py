@@ -17,7 +17,8 @@ from kexecdbg.session.script_process import Assignment
 
 CHECK_SECONDS = 300.0
 """How long a check may take unless told otherwise."""
-_END_SECONDS = 30.0
+END_SECONDS = 30.0
+"""How long a check has to end its machine when its time is up, or the end is asked for."""
 _READ = 65536
 _STANDARD_ERROR = 2
 
@@ -35,6 +36,7 @@ class RunOptions:
     attach: str | None = None
     symbols: str | None = None
     timeout: float = CHECK_SECONDS
+    end_seconds: float = END_SECONDS
     logs: str | None = None
 
 
@@ -84,7 +86,14 @@ class _ScriptProcess:
     def start(self, options: RunOptions, selector: selectors.BaseSelector) -> None:
         self._report, theirs = os.pipe()
         assignment = Assignment(
-            self.script, options.trace, options.attach, options.symbols, options.timeout, options.logs, theirs
+            self.script,
+            options.trace,
+            options.attach,
+            options.symbols,
+            options.timeout,
+            options.end_seconds,
+            options.logs,
+            theirs,
         )
         try:
             # What a script or its children print past Python's own output must not mix with ours. In a session of its
@@ -132,7 +141,7 @@ class _ScriptProcess:
         if self._process is None:
             return
         try:
-            status = self._process.wait(_END_SECONDS)
+            status = self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()

@@ -9,6 +9,7 @@ Usage: ``python -m kexecdbg.session.script_process``, the :class:`Assignment` on
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import json
 import os
@@ -38,7 +39,8 @@ class Assignment:
         trace: the trace to run it on, in place of its own target.
         attach: the gdbstub to run it on, in place of its own target.
         symbols: ELF file for either.
-        timeout: seconds that a check may take.
+        timeout: seconds that a check may take, and what the script does when it is imported.
+        end_seconds: seconds that it has then to come to its end, before the process is killed.
         logs: where to keep the logs of checks that fail; ``None`` for the temporary directory.
         report: descriptor to report on.
     """
@@ -48,6 +50,7 @@ class Assignment:
     attach: str | None
     symbols: str | None
     timeout: float
+    end_seconds: float
     logs: str | None
     report: int
 
@@ -87,9 +90,13 @@ def main() -> None:
 def _messages(assignment: Assignment) -> Iterator[Message]:
     path = Path(assignment.script)
     try:
-        script = load_script(path)
+        with _limited(assignment):
+            script = load_script(path)
     except _StarterGone:
         raise
+    except _TooLong as error:
+        yield CheckResult("", CheckOutcome.TIMED_OUT, f"{assignment.timeout:g} s", _details(error, path))
+        return
     except (Exception, SystemExit) as error:  # whatever the script raises is the result
         yield CheckResult("", CheckOutcome.ERROR, _reason(error), _details(error, path))
         return
@@ -99,14 +106,13 @@ def _messages(assignment: Assignment) -> Iterator[Message]:
 
 
 def _run(check: Check, script: Script, assignment: Assignment) -> CheckResult:
-    printed = io.StringIO()
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace", write_through=True)
     started = time.monotonic()
     outcome, reason = CheckOutcome.PASSED, ""
     details: tuple[str, ...] = ()
     opening = _Opening()
-    signal.setitimer(signal.ITIMER_REAL, assignment.timeout)
     try:
-        with contextlib.redirect_stdout(printed):
+        with _limited(assignment), contextlib.redirect_stdout(printed):
             _call(check, script, assignment, opening)
     except _StarterGone:
         raise
@@ -116,10 +122,20 @@ def _run(check: Check, script: Script, assignment: Assignment) -> CheckResult:
     except (Exception, SystemExit) as error:  # whatever the script raises is the result
         outcome, reason = _outcome(error, opening.done), _reason(error)
         details = () if isinstance(error, Skip) else _details(error, script.path)
+    output = tuple(printed.buffer.getvalue().decode(errors="replace").splitlines())
+    return CheckResult(check.name, outcome, reason, details, output, time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def _limited(assignment: Assignment) -> Iterator[None]:
+    """Raise _TooLong when the time is up; end this process when even that does not end what runs."""
+    faulthandler.dump_traceback_later(assignment.timeout + assignment.end_seconds, exit=True)
+    signal.setitimer(signal.ITIMER_REAL, assignment.timeout)
+    try:
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    output = tuple(printed.getvalue().splitlines())
-    return CheckResult(check.name, outcome, reason, details, output, time.monotonic() - started)
+        faulthandler.cancel_dump_traceback_later()
 
 
 @dataclass

@@ -43,6 +43,10 @@ def check_lines(script: str, check: CheckResult, style: Style) -> Iterator[str]:
 def summary_line(results: Sequence[ScriptResult], seconds: float, style: Style) -> str:
     """How many checks ended how."""
     counts = Counter(check.outcome for result in results for check in result.checks)
-    parts = [f"{counts[outcome]} {word.lower()}" for outcome, word in _WORDS.items() if counts[outcome]]
+    parts = [f"{counts[outcome]} {_counted(outcome, counts[outcome])}" for outcome in _WORDS if counts[outcome]]
     line = f"{', '.join(parts)}; {seconds:.1f} s"
     return style.good(line) if all(outcome.is_good for outcome in counts) else style.bad(line)
+
+
+def _counted(outcome: CheckOutcome, count: int) -> str:
+    return "errors" if outcome is CheckOutcome.ERROR and count > 1 else _WORDS[outcome].lower()

@@ -58,7 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
         if not Path(script).is_file():
             raise UsageError(f"{script}: no such script")
     options = RunOptions(
-        arguments.jobs, arguments.trace, arguments.attach, arguments.symbols, arguments.timeout, arguments.logs
+        arguments.jobs,
+        arguments.trace,
+        arguments.attach,
+        arguments.symbols,
+        timeout=arguments.timeout,
+        logs=arguments.logs,
     )
     started = time.monotonic()
     results = _run_ktap(arguments.scripts, options) if arguments.ktap else _run_text(arguments.scripts, options)

@@ -100,6 +100,24 @@ def test_a_check_that_never_ends_is_ended(tmp_path: Path) -> None:
     assert result.checks[0].reason == "0.5 s"
 
 
+def test_what_does_not_let_itself_be_ended(tmp_path: Path) -> None:
+    text = "import signal\ndef check_stubborn():\n    while True:\n        try: signal.pause()\n"
+    text += "        except BaseException: pass\ndef check_next(): ...\n"
+    stubborn, imported = script(tmp_path, text), script(tmp_path, "while True: pass\n", "imported.py")
+    died, timed_out = run([stubborn, imported], RunOptions(timeout=0.5, end_seconds=0.5))
+    assert [(check.outcome, check.reason) for check in died.checks] == [
+        (CheckOutcome.ERROR, "the script's process ended with status 1")
+    ] * 2
+    (check,) = timed_out.checks
+    assert (check.name, check.outcome, check.reason) == ("", CheckOutcome.TIMED_OUT, "0.5 s")
+
+
+def test_what_is_printed_need_not_be_text(tmp_path: Path) -> None:
+    text = "import sys\ndef check_a():\n    print('\\ud800')\n    sys.stdout.buffer.write(b'\\xff\\n')\n"
+    (result,) = run([script(tmp_path, text)])
+    assert result.checks[0].output == ("\\ud800", "\N{REPLACEMENT CHARACTER}")
+
+
 def test_a_process_that_dies_fails_what_it_had_left_to_do(tmp_path: Path) -> None:
     text = "import os, signal\ndef check_a(): ...\ndef check_b(): os.kill(os.getpid(), signal.SIGKILL)\n"
     (result,) = run([script(tmp_path, f"{text}def check_c(): ...\n")])
