@@ -116,9 +116,10 @@ class CpuLogParser:
 
 
 def _has_exceptions(data: bytes, starts: npt.NDArray[np.int64]) -> bool:
-    # Searching everything takes as long as all the rest; between dumps at equal distances there is nothing to find.
+    # Searching everything takes as long as all the rest; between dumps at equal distances is in each gap what is in
+    # the first: nothing, or an exception of the same length, as of a CPU that spins in a vector.
     if len(starts) > 1 and (np.diff(starts) == starts[1] - starts[0]).all():
-        before, after = data.find(_EXCEPTION_START, 0, int(starts[0])), data.find(_EXCEPTION_START, int(starts[-1]))
+        before, after = data.find(_EXCEPTION_START, 0, int(starts[1])), data.find(_EXCEPTION_START, int(starts[-1]))
         return before >= 0 or after >= 0
     return _EXCEPTION_START in data
 
