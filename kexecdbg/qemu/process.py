@@ -69,7 +69,7 @@ class MachineOptions:
         ]  # fmt: skip
 
 
-_OURS = ("-S", "-s", "-gdb", "-qmp", "-daemonize")
+_OURS = {"-S", "-s", "-gdb", "-qmp", "-daemonize"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class CommandLine:
         """
         if not self.arguments:
             raise UsageError("QEMU's command line is empty; give the program and its arguments")
-        taken = [argument for argument in self.arguments if argument in _OURS]
+        # QEMU takes --gdb for -gdb.
+        taken = [argument for argument in self.arguments if {argument, argument.removeprefix("-")} & _OURS]
         if taken:
             raise UsageError(f"leave {' '.join(taken)} out of QEMU's command line; what has to be there is added")
         program, *arguments = self.arguments
