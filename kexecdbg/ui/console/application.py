@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import termios
 from collections.abc import Iterable, Iterator
@@ -33,8 +33,8 @@ _PROMPT, _MORE = "(kexecdbg) ", "> "
 
 
 def terminal_width() -> int:
-    """Columns of the terminal."""
-    return shutil.get_terminal_size().columns
+    """Columns of the terminal itself: COLUMNS in the environment may be those of another."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns
 
 
 def write(text: str) -> None:
