@@ -13,21 +13,19 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from kexecdbg.arm64.interfaces import HAVE_EL2
-from kexecdbg.errors import MemoryUnreadableError, TraceError
-from kexecdbg.machine.memory_map import MemoryMap
+from kexecdbg.errors import TraceError
 from kexecdbg.machine.state import CpuState
-from kexecdbg.trace.frames import Frame, FrameReader, FrameType
+from kexecdbg.trace.frames import FrameReader, FrameType
 from kexecdbg.trace.header import TraceHeader
-from kexecdbg.trace.page_frame import UNKNOWN_CONTENT, PageFrame
+from kexecdbg.trace.index import TraceIndex
+from kexecdbg.trace.page_frame import PageFrame
+from kexecdbg.trace.recorded_state import RecordedMemory, RecordedRegisters, WholeRecordedMemory
 from kexecdbg.trace.records import Event, EventKind, ExceptionTaken, MemoryWrite, RegisterChange, TraceStep
 from kexecdbg.trace.step_block import (
     BECOMES_UNKNOWN,
     DATA_UNKNOWN,
     PAGE_SIZE,
     SYNDROME_FIELDS,
-    U8,
-    U64,
     WORD_KNOWN,
     StepBlock,
 )
@@ -60,7 +58,7 @@ class Trace:
             raise TraceError(f"{self.path}: nothing in this trace is intact: its header is damaged or missing")
         self.header = TraceHeader.unpack(first.payload)
         self.memory_map = self.header.memory_map
-        self._index = _Index()
+        self._index = TraceIndex()
         intact, remark = reader.intact, ""
         try:
             for frame in frames:
@@ -286,193 +284,6 @@ class Trace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class RecordedRegisters:
-    """The registers of one state of a trace."""
-
-    def __init__(self, numbers: dict[str, int], known: U8, values: U64) -> None:
-        self._numbers = numbers
-        self._known = known
-        self._values = values
-
-    def get(self, name: str, /) -> int | None:
-        """The value, or ``None`` when it was not recorded."""
-        number = self._numbers.get(name)
-        if number is None:
-            # As plugins/adapter.py: the CPU's own description of itself lists HCR_EL2 when it has EL2.
-            absent = name == HAVE_EL2 and "SCTLR_EL1" in self._numbers and "HCR_EL2" not in self._numbers
-            return 0 if absent else None
-        return int(self._values[number]) if self._known[number] else None
-
-    def names(self) -> tuple[str, ...]:
-        """Canonical names of all registers of the recorded machine."""
-        return tuple(self._numbers)
-
-
-class RecordedMemory:
-    """Physical memory in one state of a trace; what was not recorded is unreadable, never zeros."""
-
-    def __init__(self, trace: Trace, number: int) -> None:
-        self._trace = trace
-        self._number = number
-
-    @property
-    def memory_map(self) -> MemoryMap:
-        """The recorded machine's memory map; empty when it was not recorded."""
-        return self._trace.memory_map or MemoryMap(())
-
-    def read(self, address: int, size: int) -> bytes:
-        """Exactly ``size`` bytes from the physical ``address``.
-
-        Raises:
-            MemoryUnreadableError: a part is a hole, a device, or was not recorded.
-            TraceError: the part of the file that holds it is damaged.
-        """
-        if self._trace.memory_map is not None:
-            self._trace.memory_map.check_readable(address, size)
-        data = bytearray()
-        while len(data) < size:
-            position = address + len(data)
-            page, offset = position & -PAGE_SIZE, position % PAGE_SIZE
-            length = min(PAGE_SIZE - offset, size - len(data))
-            piece = self._read_in_page(page, offset, length)
-            if piece is None:
-                raise MemoryUnreadableError(address, size, f"not recorded in this trace (state {self._number})")
-            data += piece
-        return bytes(data)
-
-    def read_device_register(self, address: int, size: int) -> int:
-        """A device register as it was when the recording began, if nothing has written to that device's page since.
-
-        Raises:
-            MemoryUnreadableError: it was not read then, or has been written to.
-        """
-        value = self._trace.device_registers.get((address, size))
-        if value is None:
-            raise MemoryUnreadableError(address, size, "this device register was not recorded")
-        if self._trace.first_write_to(address & -PAGE_SIZE) < self._number:
-            raise MemoryUnreadableError(address, size, "the device was written to after its registers were recorded")
-        return value
-
-    def _read_in_page(self, page: int, offset: int, length: int) -> bytes | None:
-        contents = self._trace.page_at(page, self._number)
-        since = self._trace.version_step(page, self._number)
-        if contents is None or since is None:
-            return None
-        block = self._trace.block_at(self._number)
-        if block.first >= self._number:
-            return contents[offset : offset + length]
-        data, unknown = bytearray(contents), bytearray(PAGE_SIZE)
-        first = block.write_starts[max(since - block.first, 0)]
-        last = block.write_starts[self._number - block.first]
-        for place in first + np.flatnonzero(block.write_pas[first:last] // PAGE_SIZE == page // PAGE_SIZE):
-            start, entry = int(block.write_pas[place]) % PAGE_SIZE, int(block.write_sizes[place])
-            size, is_unknown = entry & (DATA_UNKNOWN - 1), entry & DATA_UNKNOWN != 0
-            unknown[start : start + size] = bytes([is_unknown]) * size
-            if not is_unknown:
-                at = block.data_starts[place]
-                data[start : start + size] = block.write_data[at : at + size]
-        return None if any(unknown[offset : offset + length]) else bytes(data[offset : offset + length])
-
-
-class WholeRecordedMemory(RecordedMemory):
-    """Physical memory of a trace that has all RAM that was ever written, so that it can be searched whole."""
-
-    def populated_ranges(self) -> Iterator[tuple[int, int]]:
-        """Start and end (exclusive) of what had been written up to this state, ascending."""
-        start = end = -1
-        for page in self._trace.pages():
-            if self._trace.populated_in(page) > self._number:
-                continue
-            if page != end:
-                if start >= 0:
-                    yield start, end
-                start = page
-            end = page + PAGE_SIZE
-        if start >= 0:
-            yield start, end
-
-
-class _Index:
-    """Where in the file which steps and which pages are."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.places: list[tuple[int, int]] = []
-        self.page_frames: list[tuple[int, int]] = []
-        self.versions: dict[int, list[tuple[int, int]]] = {}
-        self._firsts: list[int] = []
-        self._first_contents: list[int] = []
-        self._contents = 0
-
-    def add(self, frame: Frame) -> None:
-        """Take note of ``frame``.
-
-        Raises:
-            TraceError: it does not go on where the frames before it ended.
-        """
-        location = (frame.offset, len(frame.payload))
-        if frame.kind == FrameType.STEPS:
-            first, count = StepBlock.span(frame.payload)
-            if first != self.steps:
-                raise TraceError(f"a block of steps starts at {first}, the one before it ended at {self.steps}")
-            self._firsts.append(first)
-            self.places.append(location)
-            self.steps += count
-        elif frame.kind == FrameType.PAGES:
-            pages = PageFrame.unpack(frame.payload)
-            if pages.first_content != self._contents:
-                raise TraceError(f"a frame of pages starts at content {pages.first_content}, not {self._contents}")
-            self._first_contents.append(pages.first_content)
-            self.page_frames.append(location)
-            self._contents += pages.contents
-            for version in pages.versions:
-                self.versions.setdefault(version.address, []).append((version.step, version.content))
-
-    def sort(self) -> None:
-        """Put the versions of each page in order; of those for the same state, the last in the file counts."""
-        for rows in self.versions.values():
-            rows.sort(key=lambda row: row[0])
-
-    def place_of(self, number: int) -> int:
-        """Place of the block that holds step ``number``; for the number after the last step, of the last block."""
-        return max(0, bisect_right(self._firsts, number) - 1)
-
-    def spans(self, first: int, last: int) -> range:
-        """Places of the blocks with steps of ``first`` to ``last`` (exclusive)."""
-        if not self.places or first >= last:
-            return range(0)
-        return range(self.place_of(max(first, 0)), self.place_of(last - 1) + 1)
-
-    def first_change(self, page: int) -> int | None:
-        """State of the second version of ``page``: something wrote to it before; ``None`` when it has one only."""
-        rows = self.versions.get(page, [])
-        return rows[1][0] if len(rows) > 1 else None
-
-    def version_step(self, page: int, number: int) -> int | None:
-        """State of the last version of ``page`` up to state ``number``."""
-        row = self._version(page, number)
-        return row[0] if row else None
-
-    def content_of(self, page: int, number: int) -> int | None:
-        """Content of the last version of ``page`` up to state ``number``; ``None`` when it is not known."""
-        row = self._version(page, number)
-        return None if row is None or row[1] == UNKNOWN_CONTENT else row[1]
-
-    def _version(self, page: int, number: int) -> tuple[int, int] | None:
-        rows = self.versions.get(page, [])
-        place = _place_after(rows, number)
-        return rows[place - 1] if place else None
-
-    def locate_content(self, content: int) -> tuple[int, int]:
-        """Place of the frame that has ``content``, and its offset in the frame's contents."""
-        place = bisect_right(self._first_contents, content) - 1
-        return place, (content - self._first_contents[place]) * PAGE_SIZE
-
-
-def _place_after(rows: list[tuple[int, int]], number: int) -> int:
-    return bisect_right(rows, number, key=lambda row: row[0])
 
 
 def _first_write(block: StepBlock, page: int) -> int | None:

@@ -1,0 +1,122 @@
+"""Registers and memory of one state of a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kexecdbg.arm64.interfaces import HAVE_EL2
+from kexecdbg.errors import MemoryUnreadableError
+from kexecdbg.machine.memory_map import MemoryMap
+from kexecdbg.trace.step_block import DATA_UNKNOWN, PAGE_SIZE, U8, U64
+
+if TYPE_CHECKING:
+    from kexecdbg.trace.reader import Trace
+
+
+class RecordedRegisters:
+    """The registers of one state of a trace."""
+
+    def __init__(self, numbers: dict[str, int], known: U8, values: U64) -> None:
+        self._numbers = numbers
+        self._known = known
+        self._values = values
+
+    def get(self, name: str, /) -> int | None:
+        """The value, or ``None`` when it was not recorded."""
+        number = self._numbers.get(name)
+        if number is None:
+            # As plugins/adapter.py: the CPU's own description of itself lists HCR_EL2 when it has EL2.
+            absent = name == HAVE_EL2 and "SCTLR_EL1" in self._numbers and "HCR_EL2" not in self._numbers
+            return 0 if absent else None
+        return int(self._values[number]) if self._known[number] else None
+
+    def names(self) -> tuple[str, ...]:
+        """Canonical names of all registers of the recorded machine."""
+        return tuple(self._numbers)
+
+
+class RecordedMemory:
+    """Physical memory in one state of a trace; what was not recorded is unreadable, never zeros."""
+
+    def __init__(self, trace: Trace, number: int) -> None:
+        self._trace = trace
+        self._number = number
+
+    @property
+    def memory_map(self) -> MemoryMap:
+        """The recorded machine's memory map; empty when it was not recorded."""
+        return self._trace.memory_map or MemoryMap(())
+
+    def read(self, address: int, size: int) -> bytes:
+        """Exactly ``size`` bytes from the physical ``address``.
+
+        Raises:
+            MemoryUnreadableError: a part is a hole, a device, or was not recorded.
+            TraceError: the part of the file that holds it is damaged.
+        """
+        if self._trace.memory_map is not None:
+            self._trace.memory_map.check_readable(address, size)
+        data = bytearray()
+        while len(data) < size:
+            position = address + len(data)
+            page, offset = position & -PAGE_SIZE, position % PAGE_SIZE
+            length = min(PAGE_SIZE - offset, size - len(data))
+            piece = self._read_in_page(page, offset, length)
+            if piece is None:
+                raise MemoryUnreadableError(address, size, f"not recorded in this trace (state {self._number})")
+            data += piece
+        return bytes(data)
+
+    def read_device_register(self, address: int, size: int) -> int:
+        """A device register as it was when the recording began, if nothing has written to that device's page since.
+
+        Raises:
+            MemoryUnreadableError: it was not read then, or has been written to.
+        """
+        value = self._trace.device_registers.get((address, size))
+        if value is None:
+            raise MemoryUnreadableError(address, size, "this device register was not recorded")
+        if self._trace.first_write_to(address & -PAGE_SIZE) < self._number:
+            raise MemoryUnreadableError(address, size, "the device was written to after its registers were recorded")
+        return value
+
+    def _read_in_page(self, page: int, offset: int, length: int) -> bytes | None:
+        contents = self._trace.page_at(page, self._number)
+        since = self._trace.version_step(page, self._number)
+        if contents is None or since is None:
+            return None
+        block = self._trace.block_at(self._number)
+        if block.first >= self._number:
+            return contents[offset : offset + length]
+        data, unknown = bytearray(contents), bytearray(PAGE_SIZE)
+        first = block.write_starts[max(since - block.first, 0)]
+        last = block.write_starts[self._number - block.first]
+        for place in first + np.flatnonzero(block.write_pas[first:last] // PAGE_SIZE == page // PAGE_SIZE):
+            start, entry = int(block.write_pas[place]) % PAGE_SIZE, int(block.write_sizes[place])
+            size, is_unknown = entry & (DATA_UNKNOWN - 1), entry & DATA_UNKNOWN != 0
+            unknown[start : start + size] = bytes([is_unknown]) * size
+            if not is_unknown:
+                at = block.data_starts[place]
+                data[start : start + size] = block.write_data[at : at + size]
+        return None if any(unknown[offset : offset + length]) else bytes(data[offset : offset + length])
+
+
+class WholeRecordedMemory(RecordedMemory):
+    """Physical memory of a trace that has all RAM that was ever written, so that it can be searched whole."""
+
+    def populated_ranges(self) -> Iterator[tuple[int, int]]:
+        """Start and end (exclusive) of what had been written up to this state, ascending."""
+        start = end = -1
+        for page in self._trace.pages():
+            if self._trace.populated_in(page) > self._number:
+                continue
+            if page != end:
+                if start >= 0:
+                    yield start, end
+                start = page
+            end = page + PAGE_SIZE
+        if start >= 0:
+            yield start, end
