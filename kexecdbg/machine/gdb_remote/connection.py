@@ -24,7 +24,7 @@ def address_of(target: str) -> tuple[str, int] | str:
     Raises:
         UsageError: it is neither.
     """
-    if target.startswith("unix:"):
+    if target.startswith("unix:") and target != "unix:":
         return target.removeprefix("unix:")
     if "/" in target:
         return target

@@ -143,6 +143,7 @@ def test_what_is_there_is_not_taken_over(trace: Path) -> None:
         (["--goto", "4"], "give 0 to 3"),
         (["--first-fault"], "no fault was recorded"),
         (["--listen", "nowhere"], "HOST:PORT"),
+        (["--listen", "unix:"], "HOST:PORT"),
         (["--listen", "unix:/nonexistent/gdb.sock"], "cannot listen there"),
     ],
 )
