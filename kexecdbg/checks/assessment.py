@@ -19,7 +19,7 @@ from kexecdbg.checks.consistency import Consistency
 from kexecdbg.checks.exceptions import fetch_abort
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.given_switch import given_switch
-from kexecdbg.checks.observed import NO_ADDRESS, ObservedSituation, observe
+from kexecdbg.checks.observed import ObservedSituation, observe
 from kexecdbg.checks.prediction import Outcome, Place, Prediction, predict
 from kexecdbg.checks.rule_status import RuleStatus, Standing, statuses_of
 from kexecdbg.checks.rules import all_rules
@@ -103,8 +103,8 @@ def assess(
     findings = by_severity(finding for status in statuses for finding in status.findings)
     prediction = _prediction(given.situation)
     judgement = judgement_of(prediction, findings)
-    if given.situation.next_pc == NO_ADDRESS and any(finding.severity is Severity.FATAL for finding in findings):
-        # Registers that make any fetch fault.
+    if judgement is Judgement.UNKNOWN and any(finding.severity is Severity.FATAL for finding in findings):
+        # Registers that make every fetch of the range fault, whatever the tables hold.
         judgement = Judgement.FAULTS
     if judgement is Judgement.SOUND and given.situation.regime.facts.sctlr in given.guessed:
         judgement = Judgement.UNKNOWN

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.checks.assessment import Assessment, assess
 from kexecdbg.checks.prediction import Outcome
+from kexecdbg.checks.finding import Severity
 from kexecdbg.checks.rule_status import CODE_OF_THE_SWITCH, MEMORY_MAP, Standing
 from kexecdbg.checks.rules import all_rules
 from kexecdbg.checks.verdict import Judgement
@@ -148,6 +149,13 @@ def test_a_level_that_is_not_clear_is_asked_for(values: dict[str, int], regime: 
     with pytest.raises(UsageError) as refusal:
         assess(values, NOTHING, regime)
     assert message in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("next_pc", [None, 0xFFFF_0000_0000_0000])
+def test_registers_that_let_no_walk_succeed_fault_wherever_the_next_fetch_is(next_pc: int | None) -> None:
+    found = assess({"TCR_EL1": (1 << 64) - 1}, NOTHING, None, next_pc)
+    assert found.judgement is Judgement.FAULTS
+    assert ("M07", Severity.FATAL) in [(finding.id, finding.severity) for finding in found.findings]
 
 
 def test_the_regime_decides_between_levels() -> None:
