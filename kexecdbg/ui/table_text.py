@@ -32,7 +32,8 @@ def table_text(scan: TableScan, ranges: Sequence[MappedRange], style: Style, *, 
         lines[0] += ": not walked"
     else:
         lines[0] += f", {form.granule.name} granule, {form.input_bits}-bit from level {form.start_level}"
-        lines.append(f"{scan.entries} valid descriptors in {scan.tables} tables, {len(scan.ranges)} ranges{shown}")
+        if scan.tables:
+            lines.append(f"{scan.entries} valid descriptors in {scan.tables} tables, {len(scan.ranges)} ranges{shown}")
     lines += [style.bad(hanging("!", problem.text, 2)) for problem in scan.problems[:_MOST_PROBLEMS]]
     left_out = len(scan.problems) + scan.problems_left_out - _MOST_PROBLEMS
     if left_out > 0:
