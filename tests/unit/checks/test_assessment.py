@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.checks.assessment import Assessment, assess
-from kexecdbg.checks.prediction import Outcome
 from kexecdbg.checks.finding import Severity
+from kexecdbg.checks.prediction import Outcome
 from kexecdbg.checks.rule_status import CODE_OF_THE_SWITCH, MEMORY_MAP, Standing
 from kexecdbg.checks.rules import all_rules
 from kexecdbg.checks.verdict import Judgement
