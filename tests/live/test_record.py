@@ -173,24 +173,40 @@ def test_qemu_stops_logging_when_the_recorder_was_killed(machine: Bench, tmp_pat
         assert "cut off" in trace.warnings[0]
 
 
-def test_a_recording_is_whole_when_the_shell_command_is_killed(machine: Bench, tmp_path: Path) -> None:
-    path = tmp_path / "shell.kxt"
+@contextmanager
+def shell_recording(machine: Bench, path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """``kexecdbg record``, and its process that records, on a machine that never stops by itself."""
     for offset, word in enumerate((0x9100_0400, 0x17FF_FFFF)):  # add x0, x0, #1 for ever
         machine.gdb.command(f"set {{unsigned int}}($pc + {4 * offset}) = {word}")
     machine.gdb.command("disconnect")
     qemu = machine.machine.qemu
     arguments = ["record", str(path), "--attach", str(qemu.gdb_socket)]
-    with subprocess.Popen([sys.executable, "-m", "kexecdbg", *arguments]) as shell:
+    with subprocess.Popen([sys.executable, "-m", "kexecdbg", *arguments], stderr=subprocess.PIPE) as shell:
         while qemu.monitor("info status").strip() != "VM status: running (single step mode)":
             assert shell.poll() is None
         recorder = end_of_recorder(shell)
+        yield shell, recorder
+        os.close(recorder)
+
+
+def test_a_recording_is_whole_when_the_shell_command_is_killed(machine: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "shell.kxt"
+    with shell_recording(machine, path) as (shell, recorder):
         shell.kill()
-    assert select.select([recorder], [], [], SECONDS)[0]
-    os.close(recorder)
+        assert select.select([recorder], [], [], SECONDS)[0]
     with Trace.open(path) as trace:
         assert trace.warnings == ()
         assert trace.steps > 0
-    assert qemu.monitor("info status").strip() == "VM status: running"
+    assert machine.machine.qemu.monitor("info status").strip() == "VM status: running"
+
+
+def test_the_shell_command_stops_qemu_s_log_when_its_recorder_is_killed(machine: Bench, tmp_path: Path) -> None:
+    with shell_recording(machine, tmp_path / "shell.kxt") as (shell, recorder):
+        signal.pidfd_send_signal(recorder, signal.SIGKILL)
+        _, said = shell.communicate(timeout=SECONDS)
+        assert shell.returncode == 2
+        assert b"is gone" in said
+    assert is_quiet(machine)
 
 
 def test_ctrl_c_ends_a_recording_by_stepping(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kexecdbg.machine.gdb_remote import GdbRemote, MachineEndedError
-from kexecdbg.trace.recording.background import BackgroundRecording
+from kexecdbg.qemu.cpu_log_window import CpuLogWindow
+from kexecdbg.trace.recording.background import BackgroundRecording, RecorderGoneError
 from kexecdbg.trace.recording.options import RecordingOptions
 from kexecdbg.trace.recording.record import let_run
 from kexecdbg.trace.recording.result import EndReason, RecordingResult
@@ -17,7 +18,7 @@ class GuardedRecording:
     """One recording of CPU ``cpu`` at the gdbstub ``target``, which nobody is connected to, into a new file.
 
     A process of its own keeps the recording; when this one is killed, that one finishes the trace, switches QEMU's log
-    off and lets the machine run on.
+    off and lets the machine run on. When that one is killed, this one switches the log off.
     """
 
     def __init__(self, target: str, cpu: int, path: Path, options: RecordingOptions) -> None:
@@ -42,12 +43,22 @@ class GuardedRecording:
         """
         recording = BackgroundRecording(self._target, self._cpu, self._path, self._options)
         try:
+            return self._run(recording, resume)
+        except RecorderGoneError:
+            with GdbRemote(self._target, self._cpu) as remote:
+                CpuLogWindow().close(remote.monitor)
+            raise
+
+    def _run(self, recording: BackgroundRecording, resume: bool) -> RecordingResult:
+        try:
             with GdbRemote(self._target, self._cpu) as remote:
                 recording.machine_is("running")
                 reason = let_run(remote, self._options.limits, self._stop_asked, lambda: recording.steps()[1])
                 recording.machine_is("stopped")
         except MachineEndedError:
             return recording.abandon()
+        except RecorderGoneError:
+            raise
         except BaseException:
             recording.stop()
             raise
