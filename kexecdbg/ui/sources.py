@@ -103,6 +103,8 @@ def is_attached(arguments: argparse.Namespace) -> bool:
     """
     given = [f"--{name}" for name in ("state", "memory", "core") if getattr(arguments, name) not in (None, [])]
     if arguments.attach is not None:
+        if not arguments.attach.strip():
+            raise UsageError(f"which gdbstub? {_GDBSTUB}")
         if given:
             raise UsageError(f"--attach and {given[0]}: a machine at a gdbstub has its own registers and memory")
         return True

@@ -139,6 +139,7 @@ def test_regs_shows_what_was_given(shell: Shell) -> None:
         (["check", "--state", "/"], "--state /: cannot read it: Is a directory"),
         (["check", "--attach", ":1", "--state", "x"], "--attach and --state: a machine at a gdbstub has its own"),
         (["check", "--attach", ":1", "--next", "4"], "--next and --regime: a machine at a gdbstub says these itself"),
+        (["check", "--attach", ""], "which gdbstub? --attach HOST:PORT"),
         (["check", *MAIL, "--resume"], "--resume goes with --attach"),
         (["check", *MAIL, "--cpu", "1"], "--cpu goes with --attach or --core"),
         (["check", *MAIL, "--memory", "ram.bin"], "--memory ram.bin: write it as FILE@ADDRESS"),
