@@ -21,7 +21,7 @@ from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.regimes import current_el
 from kexecdbg.arm64.registers import canonical_name
 from kexecdbg.errors import TargetError
-from kexecdbg.machine.control_registers import control_registers
+from kexecdbg.machine.control_registers import control_registers, keeps_what_is_written
 from kexecdbg.machine.cpu_view_memory import CpuViewMemory
 from kexecdbg.machine.memory import WritablePhysicalMemory
 from kexecdbg.machine.memory_map import MappedMemory
@@ -214,7 +214,10 @@ class GdbDebugger:
         el, e2h = current_el(state), effective_e2h(state)
         reached = {accessed_register(move.register, el, each) for each in ((True, False) if e2h is None else (e2h,))}
         value = 0 if move.general == "XZR" else state.get(move.general)
-        return {reached.pop(): value, "PC": pc + INSTRUCTION_SIZE} if len(reached) == 1 and value is not None else {}
+        register = reached.pop()
+        if reached or value is None or not keeps_what_is_written(register):
+            return {}
+        return {register: value, "PC": pc + INSTRUCTION_SIZE}
 
     def run_to(self, addresses: Collection[int], seconds: float | None = None) -> int:
         """Run until the PC is one of ``addresses``; see :class:`kexecdbg.machine.debugger.Debugger`."""

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 _NAMES = ("SCTLR", "TCR", "MAIR", "TTBR0", "TTBR1", "VBAR", "ESR", "FAR", "ELR", "SPSR")
 _ONLY_EL2 = ("HCR_EL2",)
+_WRITTEN_BY_THE_CPU = (
+    *("ELR_", "SPSR_", "ESR_", "FAR_", "HPFAR_", "MFAR_", "AFSR", "PAR_", "DISR_", "TFSR", "SP_EL"),
+    *("NZCV", "DAIF", "SPSel", "PAN", "UAO", "SSBS", "TCO", "FPSR", "CNT", "PM", "ICC_", "ICH_", "RGSR_"),
+)
+"""Registers, by the beginning of their names, that exceptions, AT, time or other instructions than MSR change."""
+
+
+def keeps_what_is_written(name: str) -> bool:
+    """Whether the register ``name`` holds what an ``msr`` wrote until the next one does.
+
+    An exception writes ESR, FAR, ELR and SPSR (Arm ARM, AArch64.TakeException()), ``at`` writes PAR_EL1.
+    """
+    return not name.startswith(_WRITTEN_BY_THE_CPU)
 
 
 def control_registers(el: int) -> tuple[str, ...]:
