@@ -24,9 +24,11 @@ def result_json(file: Path, result: RecordingResult) -> dict[str, Any]:
 
 def result_text(file: Path, result: RecordingResult, style: Style) -> str:
     """A finished recording, what is missing in it, and what can be done with it."""
-    size = file.stat().st_size / 1e6
+    size = file.stat().st_size
+    shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} KB"
     lines = [
-        f"{style.bold(str(file))}: {result.steps:,} steps, {size:.1f} MB; the recording ended: {result.reason.value}",
+        f"{style.bold(str(file))}: {result.steps:,} steps, {shown}",
+        hanging("ended", result.reason.value, _COLUMN, style),
         *(hanging("missing", remark, _COLUMN, style) for remark in result.remarks),
         f"{'next':<{_COLUMN}}kexecdbg trace {file}",
         f"{'':<{_COLUMN}}kexecdbg replay {file}",

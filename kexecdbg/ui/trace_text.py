@@ -198,7 +198,10 @@ def difference_text(first: Trace, second: Trace, found: TraceDifference, style: 
     """Where two traces part, what differed before that, and what each does there."""
     names = (first.path.name, second.path.name)
     if found.same:
-        lines = [style.good(f"{names[0]} and {names[1]} are the same: {first.steps:,} steps, the same memory")]
+        lines = [
+            style.good(f"{names[0]} and {names[1]} are the same"),
+            f"{first.steps:,} steps, and the same memory",
+        ]
     elif found.parted_step is None:
         lines = [style.warn(f"{names[0]} and {names[1]} execute the same {first.steps:,} instructions")]
     else:

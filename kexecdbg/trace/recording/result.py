@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class EndReason(enum.Enum):
-    """Why a recording ended; the value completes "the recording ended: ..."."""
+    """Why a recording ended; the value says so to the user."""
 
     STEPS = "as many steps as asked for"
     REACHED = "the address was reached"
