@@ -29,7 +29,7 @@ from kexecdbg.machine.state import CpuState
 from kexecdbg.machine.stub_memory import StubMemory
 from kexecdbg.qemu.guest_memory import any_memory
 
-from . import cpus, monitor_hook
+from . import cpus, last_check, monitor_hook
 
 _STEP_ATTEMPTS = 3
 """A step on a busy host was seen to end where it began, before the instruction (QEMU 7.2, -cpu max)."""
@@ -386,6 +386,7 @@ def given_away() -> Iterator[tuple[str, int]]:
     if not isinstance(connection, gdb.RemoteTargetConnection) or not connection.details or cpu is None:
         raise TargetError("not connected to a gdbstub; use target remote HOST:PORT or target remote PATH")
     address, how = connection.details, connection.type
+    put_back = last_check.kept()
     with _inside_command():
         gdb.execute("disconnect", to_string=True)
         try:
@@ -394,6 +395,7 @@ def given_away() -> Iterator[tuple[str, int]]:
             with contextlib.suppress(gdb.error):  # the machine is gone; the next command says so
                 gdb.execute(f"target {how} {address}", to_string=True)
                 cpus.select(cpu.number)
+                put_back()
 
 
 _debuggers: dict[int, GdbDebugger] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,17 @@ def remember_steps(steps: Stepped) -> None:
 def stepped() -> Stepped | None:
     """What was stepped last, around a switch that need not be the last verdict's, if the machine is still there."""
     return _stepped
+
+
+def kept() -> Callable[[], None]:
+    """What to call after a reconnection to the same machine, so that nothing is forgotten by the disconnection."""
+    held = _last, _cpu, _stepped
+
+    def put_back() -> None:
+        global _last, _cpu, _stepped
+        _last, _cpu, _stepped = held
+
+    return put_back
 
 
 def _forget(event: gdb.Event) -> None:

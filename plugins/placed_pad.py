@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import gdb
 
-from kexecdbg.errors import KexecdbgError, TargetError, UsageError
+from kexecdbg.errors import KexecdbgError, MemoryUnreadableError, TargetError, UsageError
 
 from . import cpus
 
@@ -27,10 +27,10 @@ def cpu() -> int | None:
     return _cpu if _placed is not None else None
 
 
-def is_for_selected_cpu() -> bool:
+def is_for_selected_cpu(target: GdbDebugger) -> bool:
     """Whether there is a landing pad, and it is for the CPU that commands work on."""
     selected = cpus.selected_cpu()
-    return _placed is not None and selected is not None and selected.number == _cpu
+    return selected is not None and selected.number == _cpu and _there(target) is not None
 
 
 def place(target: GdbDebugger, pad: LandingPad) -> None:
@@ -54,12 +54,23 @@ def place(target: GdbDebugger, pad: LandingPad) -> None:
 
 def refuse_second(target: GdbDebugger) -> None:
     """Raise UsageError when there is a landing pad in the machine already."""
+    pad = _there(target)
+    if pad is not None:
+        raise UsageError(
+            f"there is a landing pad at {pad.base:#x} already; kexec-step --remove-landing-pad takes it away"
+        )
+
+
+def _there(target: GdbDebugger) -> LandingPad | None:
+    """The landing pad, while it is in memory: GDB may have left the machine and come back, or it is another machine."""
     from kexecdbg.checks.pad_placement import is_in_memory
 
-    if _placed is not None and is_in_memory(_code_memory(target), _placed):
-        raise UsageError(
-            f"there is a landing pad at {_placed.base:#x} already; kexec-step --remove-landing-pad takes it away"
-        )
+    if _placed is None:
+        return None
+    try:
+        return _placed if is_in_memory(_code_memory(target), _placed) else None
+    except (MemoryUnreadableError, TargetError):
+        return None  # a machine without this memory, or without the map that it takes to place one
 
 
 def remove(target: GdbDebugger) -> tuple[LandingPad, Removal]:
@@ -71,9 +82,9 @@ def remove(target: GdbDebugger) -> tuple[LandingPad, Removal]:
     from kexecdbg.checks.pad_placement import remove as put_back
 
     global _placed
-    if _placed is None:
+    pad = _there(target)
+    if pad is None:
         raise UsageError("there is no landing pad; kexec-step --landing-pad places one")
-    pad = _placed
     try:
         removal = put_back(target, _code_memory(target), pad)
     finally:
@@ -105,11 +116,3 @@ def _code_memory(target: GdbDebugger) -> StubMemory:
 def _forget_what_gdb_has_read() -> None:
     """GDB keeps code that it has read until the target runs, and these writes went past it."""
     gdb.execute("maintenance flush dcache", to_string=True)
-
-
-def _forget(event: gdb.Event) -> None:
-    global _placed
-    _placed = None
-
-
-gdb.events.exited.connect(_forget)

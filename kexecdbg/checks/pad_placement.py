@@ -94,10 +94,13 @@ def remove(debugger: PlantingDebugger, memory: WritablePhysicalMemory, pad: Land
 def is_in_memory(memory: PhysicalMemory, pad: LandingPad) -> bool:
     """Whether anything that ``pad`` changed is still there; not after the machine was started again.
 
+    One that changed nothing, where each vector was ``b .`` already, always is.
+
     Raises:
         MemoryUnreadableError: its memory cannot be read, as on another machine.
     """
-    return any(memory.read(address, len(ours)) == ours for address, ours, _ in _changes(pad))
+    changes = list(_changes(pad))
+    return not changes or any(memory.read(address, len(ours)) == ours for address, ours, _ in changes)
 
 
 def _changes(pad: LandingPad) -> Iterator[tuple[int, bytes, bytes]]:

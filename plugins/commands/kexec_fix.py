@@ -69,7 +69,7 @@ class KexecFix(Command):
             if not arguments.yes:
                 _ask(changes_text(plan, changes, "write", Style()))
             apply_repairs(target, plan)
-            if plan.resume_at is not None and placed_pad.is_for_selected_cpu():
+            if plan.resume_at is not None and placed_pad.is_for_selected_cpu(target):
                 removed = placed_pad.remove(target)
             recheck = judge_again(target, plan)
             last_check.remember(recheck)
