@@ -6,7 +6,6 @@ import abc
 import argparse
 import json
 import sys
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -195,17 +194,6 @@ def evaluate_range(option: str, text: str) -> tuple[int, int]:
     if not dash:
         raise UsageError(f"{option} {text}: write it as START-END, for instance 0x80000000-0x80200000")
     return evaluate_address(start), evaluate_address(end)
-
-
-def positive_seconds(text: str) -> float:
-    """What ``--timeout`` is given: above 0, and no longer than a timer can run."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text}: give a number of seconds above 0")
-    return min(value, threading.TIMEOUT_MAX)
 
 
 def add_assume_option(parser: argparse.ArgumentParser) -> None:

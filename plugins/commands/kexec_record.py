@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gdb
 
 from kexecdbg.errors import UsageError
+from kexecdbg.ui.argument_types import positive_count
 from kexecdbg.ui.style import Style
 
 from .. import recording
@@ -41,7 +42,7 @@ class KexecRecord(Command):
             help="log: QEMU logs each instruction, fast, one CPU only (the default); stepping: through the gdbstub, "
             "slow, on any machine",
         )
-        parser.add_argument("--steps", type=int, metavar="N", help="stepping: end after N recorded steps")
+        parser.add_argument("--steps", type=positive_count, metavar="N", help="stepping: end after N recorded steps")
         parser.add_argument(
             "--until",
             action="append",

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import gdb
 
 from kexecdbg.errors import UsageError
+from kexecdbg.ui.argument_types import positive_seconds
 from kexecdbg.ui.style import Style
 
 from .. import last_check
-from ..command import Command, evaluate_address, positive_seconds, selected_debugger
+from ..command import Command, evaluate_address, selected_debugger
 from ..relocation_progress import progress
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from kexecdbg.errors import UsageError
+from kexecdbg.ui.argument_types import positive_seconds
 from kexecdbg.ui.style import Style
 
 from .. import last_check, placed_pad
-from ..command import Command, positive_seconds, selected_debugger, with_assumptions
+from ..command import Command, selected_debugger, with_assumptions
 
 if TYPE_CHECKING:
     from kexecdbg.checks.landing_pad import LandingPad

@@ -20,6 +20,7 @@ from kexecdbg.trace.recording.options import Engine, RecordingOptions
 from kexecdbg.trace.recording.record import Recording
 from kexecdbg.trace.recording.result import Limits, RecordingResult
 from kexecdbg.trace.recording.symbols import address_of_symbol
+from kexecdbg.ui.argument_types import positive_count, positive_seconds
 from kexecdbg.ui.record_text import result_json, result_text
 from kexecdbg.ui.style import style_for
 
@@ -48,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     end.add_argument(
         "--until", action="append", default=[], metavar="ADDRESS", help="before this instruction: 0x... or a symbol"
     )
-    end.add_argument("--steps", type=int, metavar="N", help="after N recorded steps")
-    end.add_argument("--seconds", type=float, metavar="S", help="after S seconds")
+    end.add_argument("--steps", type=positive_count, metavar="N", help="after N recorded steps")
+    end.add_argument("--seconds", type=positive_seconds, metavar="S", help="after S seconds")
     parser.add_argument("--symbols", type=Path, metavar="ELF", help="the guest's symbols, for --until and the build id")
     parser.add_argument(
         "--no-fold", action="store_true", help="record every round of copy loops and other simple loops"

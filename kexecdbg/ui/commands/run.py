@@ -13,6 +13,7 @@ from kexecdbg.errors import UsageError
 from kexecdbg.session.check_results import CheckOutcome, CheckResult, Plan, ScriptResult
 from kexecdbg.session.runner import CHECK_SECONDS, RunOptions, run_scripts
 from kexecdbg.ui import run_ktap, run_text
+from kexecdbg.ui.argument_types import positive_count, positive_seconds
 from kexecdbg.ui.run_junit import write_junit
 from kexecdbg.ui.style import style_for
 
@@ -36,10 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--logs", metavar="DIR", help="where checks that fail leave their logs (default: the temporary directory)"
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="run N scripts at a time (default: 1)")
+    parser.add_argument(
+        "--jobs", type=positive_count, default=1, metavar="N", help="run N scripts at a time (default: 1)"
+    )
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=positive_seconds,
         default=CHECK_SECONDS,
         metavar="SECONDS",
         help="how long a check may take (default: %(default)g)",
@@ -48,10 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit status 0 when every check passed or was skipped, 1 when one failed, 2 when one could not be run."""
-    if arguments.jobs < 1:
-        raise UsageError(f"--jobs {arguments.jobs}: at least 1 is needed")
-    if not arguments.timeout > 0:
-        raise UsageError(f"--timeout {arguments.timeout:g}: give a number of seconds above 0")
     if arguments.attach and arguments.jobs > 1:
         raise UsageError("--attach is one machine, which one script at a time can use; leave --jobs out")
     for script in arguments.scripts:

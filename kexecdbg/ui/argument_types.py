@@ -1,0 +1,30 @@
+"""Numbers on command lines."""
+
+from __future__ import annotations
+
+import argparse
+
+_LONGEST = float((1 << 31) // 1000)
+"""Seconds that poll(2) can wait, which counts milliseconds in an int: 24 days."""
+
+
+def positive_seconds(text: str) -> float:
+    """What ``--timeout`` is given: above 0; more than can be waited for is as much as can be."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text}: give a number of seconds above 0")
+    return min(value, _LONGEST)
+
+
+def positive_count(text: str) -> int:
+    """What ``--steps`` is given: at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a number, at least 1")
+    return value
