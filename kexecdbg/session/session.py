@@ -157,6 +157,12 @@ class Session(Expectations):
     def _forget(self) -> None:
         self._opened = None
 
+    def _logs_or_why_not(self) -> str:
+        try:
+            return str(self._keep_logs())
+        except OSError as error:
+            return f"not kept: {error.filename}: {error.strerror}"
+
     def _keep_logs(self) -> Path:
         """Write down what was said, in a folder of its own."""
         if self._logs is not None:
@@ -176,7 +182,7 @@ class Session(Expectations):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not isinstance(error, _NO_FAILURE):
-            error.add_note(f"logs of {self.target.name}: {self._keep_logs()}")
+            error.add_note(f"logs of {self.target.name}: {self._logs_or_why_not()}")
         try:
             self.close()
         except TargetError:
