@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     for script in arguments.scripts:
         if not Path(script).is_file():
             raise UsageError(f"{script}: no such script")
+    if arguments.junit is not None and (arguments.junit.is_dir() or not arguments.junit.parent.is_dir()):
+        raise UsageError(f"--junit {arguments.junit}: name a file in a directory that exists")
     options = RunOptions(
         arguments.jobs,
         arguments.trace,
