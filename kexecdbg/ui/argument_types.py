@@ -21,10 +21,19 @@ def positive_seconds(text: str) -> float:
 
 def positive_count(text: str) -> int:
     """What ``--steps`` is given: at least 1."""
+    return _whole_number(text, 1)
+
+
+def count(text: str) -> int:
+    """What ``--limit`` is given: 0 or more."""
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: give a number, at least 1")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text}: give a number, at least {least}")
     return value

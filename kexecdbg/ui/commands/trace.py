@@ -14,6 +14,7 @@ from kexecdbg.trace.compare import compare
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.search import StepFilter, find_steps
 from kexecdbg.ui import trace_json, trace_text
+from kexecdbg.ui.argument_types import count
 from kexecdbg.ui.style import Style, style_for
 
 SUMMARY = (
@@ -46,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     steps.add_argument("--pc", action="append", default=[], metavar="ADDRESS", help="at this virtual address")
     steps.add_argument("--memory", action="append", default=[], metavar="START-END", help="that write there (physical)")
     steps.add_argument("--folded", action="store_true", help="that stand for many instructions")
-    steps.add_argument("--from", dest="first", type=int, default=0, metavar="N", help="from step N on")
-    steps.add_argument("--to", dest="last", type=int, metavar="N", help="up to step N, exclusive")
+    steps.add_argument("--from", dest="first", type=count, default=0, metavar="N", help="from step N on")
+    steps.add_argument("--to", dest="last", type=count, metavar="N", help="up to step N, exclusive")
     steps.add_argument(
-        "--limit", type=int, default=_LIMIT, metavar="N", help="list at most N, 0 for all (default: %(default)s)"
+        "--limit", type=count, default=_LIMIT, metavar="N", help="list at most N, 0 for all (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
@@ -104,6 +105,8 @@ def _list(trace: Trace, arguments: argparse.Namespace, style: Style) -> int:
     print(trace_text.overview_text(trace, style))
     if shown:
         print()
+    elif wanted is not None:
+        print("no such step")
     for line in trace_text.step_lines(trace, shown, style):
         print(line)
     if more is not None:

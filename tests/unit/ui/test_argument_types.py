@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from kexecdbg.ui.argument_types import positive_count, positive_seconds
+from kexecdbg.ui.argument_types import count, positive_count, positive_seconds
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "", "soon"])
@@ -25,3 +25,9 @@ def test_no_count_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
         positive_count(text)
     assert positive_count("3") == 3
+
+
+def test_a_limit_may_be_none_at_all() -> None:
+    assert count("0") == 0
+    with pytest.raises(argparse.ArgumentTypeError, match="at least 0"):
+        count("-1")
