@@ -129,7 +129,8 @@ def run_to_switch(debugger: Debugger, seconds: float | None = None) -> tuple[Ste
         stops = ends | set_ups | set(code.open_ends)
         if not stops:
             decoded = len(code.instructions)
-            raise TargetError(f"{pc:#x}: no write to an SCTLR_ELx is reachable from here ({decoded} instructions)")
+            looked_at = "1 instruction" if decoded == 1 else f"{decoded} instructions"
+            raise TargetError(f"{pc:#x}: no write to an SCTLR_ELx is reachable from here ({looked_at})")
         if pc not in stops:
             pc = debugger.run_to(stops, seconds)
         if pc in set_ups:

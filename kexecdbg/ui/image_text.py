@@ -47,7 +47,10 @@ def _headline(view: KimageView, style: Style) -> str:
         label, what = style.good("SOUND:"), "nothing to relocate, the image lies where it will run"
     else:
         size = summary.copies * view.pages.page_size / _MIB
-        label, what = style.good("SOUND:"), f"{summary.copies} pages to copy, {size:.1f} MiB"
+        label, what = (
+            style.good("SOUND:"),
+            f"{summary.copies} page{'' if summary.copies == 1 else 's'} to copy, {size:.1f} MiB",
+        )
         hazards = dict.fromkeys(each.id for each in view.findings if each.severity.value == "hazard")
         if hazards:
             label, what = style.warn("HAZARDS:"), f"{', '.join(hazards)}; {what}"
@@ -88,7 +91,7 @@ def _list(view: KimageView, style: Style) -> list[str]:
     summary = view.summary
     runs = "1 run" if len(view.runs) == 1 else f"{len(view.runs)} runs"
     pages = "1 list page" if summary.list_pages == 1 else f"{summary.list_pages} list pages"
-    text = f"{summary.copies} pages in {runs}, {summary.entries} entries in {pages}"
+    text = f"{summary.copies} page{'' if summary.copies == 1 else 's'} in {runs}, {summary.entries} entries in {pages}"
     if summary.in_place:
         text += f"; {summary.in_place} pages stay where they are"
     lines = [hanging("page list", text, _COLUMN, style)]

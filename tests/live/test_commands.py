@@ -296,7 +296,7 @@ def test_no_switch_ahead() -> None:
     with bench("H") as lab:
         lab.run("kexec-step --timeout 30")
         assert lab.refused("kexec-step --timeout 30").endswith(
-            "no write to an SCTLR_ELx is reachable from here (1 instructions)"
+            "no write to an SCTLR_ELx is reachable from here (1 instruction)"
         )
 
 
