@@ -30,6 +30,7 @@ def relocation_json(report: Report, icount_shift: int | None = None) -> Json:
         "running_cpus": [
             {
                 "cpu": cpu.number,
+                "executes": number(cpu.executes),
                 "overwritten": number(cpu.overwritten),
                 "why": None if cpu.diagnosis is None else diagnosis_json(cpu.diagnosis),
             }

@@ -71,8 +71,11 @@ def _what(report: Report) -> str:
         return f"{count} from what the source held at the start; {pages} copied"
     failed = [check.name for check in report.boot if check.met is False]
     in_the_way = [f"CPU {cpu.number}" for cpu in report.running_cpus if cpu.overwritten is not None]
+    unknown = [f"CPU {cpu.number}" for cpu in report.running_cpus if cpu.executes is None]
     if in_the_way and not failed:
         return f"{pages} arrived whole, over the code that {', '.join(in_the_way)} still executes"
+    if unknown and not failed:
+        return f"{pages} arrived whole, but what {', '.join(unknown)} still executes cannot be told"
     if failed:
         return f"{pages} arrived whole, but the new kernel gets {', '.join(failed)} wrong"
     return f"{pages} copied, each is what its source held at the start"
@@ -84,6 +87,8 @@ def _running_cpus(report: Report, style: Style) -> Iterator[str]:
         text = f"CPU {cpu.number} still runs and sees memory change under it"
         if cpu.overwritten is not None:
             text += f": the image overwrites its code, {cpu.overwritten:#x}"
+        elif cpu.executes is None:
+            text += ": where its code is cannot be told"
         yield hanging("CPUs" if not index else "", text, _COLUMN, None if index else style)
         if cpu.diagnosis is not None:
             yield hanging("", summary(cpu.diagnosis, style), _COLUMN)

@@ -23,12 +23,19 @@ class RunningCpu:
     Attributes:
         number: its number.
         diagnosis: what kexec-why says about it; ``None`` when its registers do not tell.
-        overwritten: the physical address of its next instruction, where the image will overwrite that.
+        executes: the physical address of its next instruction; ``None`` when that cannot be told.
+        overwritten: the same where the image will overwrite it, else ``None``.
     """
 
     number: int
     diagnosis: Diagnosis | None
+    executes: int | None
     overwritten: int | None
+
+    @property
+    def is_out_of_the_way(self) -> bool:
+        """Whether it certainly executes what the image leaves alone."""
+        return self.executes is not None and self.overwritten is None
 
 
 def running_cpus(control: RelocationControl, relocation: Relocation) -> tuple[RunningCpu, ...]:
@@ -43,6 +50,6 @@ def _look_at(control: RelocationControl, relocation: Relocation, number: int) ->
             diagnosis = diagnose(state, control.memory)
             pa = read_through(state, control.memory, diagnosis.pc)
         except KexecdbgError:  # an unknown register, or a PC in memory that cannot be read
-            return RunningCpu(number, None, None)
+            return RunningCpu(number, None, None, None)
     written = None if pa is None else relocation.overwritten(pa, pa + INSTRUCTION_SIZE)
-    return RunningCpu(number, diagnosis, written)
+    return RunningCpu(number, diagnosis, pa, written)

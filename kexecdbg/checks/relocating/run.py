@@ -177,7 +177,7 @@ class Report:
         """Whether nothing is wrong so far."""
         whole = self.comparison is None or not self.comparison.differing
         started = all(check.met is not False for check in self.boot)
-        alone = all(cpu.overwritten is None for cpu in self.running_cpus)
+        alone = all(cpu.is_out_of_the_way for cpu in self.running_cpus)
         return self.outcome in (Outcome.ARRIVED, Outcome.UNDER_WAY) and whole and started and alone
 
 
