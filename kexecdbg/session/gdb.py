@@ -1,7 +1,8 @@
 """A GDB of our own with the kexecdbg commands in it, driven through GDB/MI by pygdbmi.
 
 pygdbmi waits 0.2 s for more output after every reply by default; here a command ends with its result record, so
-nothing is waited for that does not come.
+nothing is waited for that does not come. It also lays every reply out for its debug log, also while that is off, which
+takes longer than to parse it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
+from pygdbmi import IoManager as pygdbmi_io
 from pygdbmi.gdbcontroller import GdbController
 
 from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.resources import data_root
 from kexecdbg.session.failures import TimedOut
 from kexecdbg.session.marks import OUTPUT_MARK
+
+pygdbmi_io.pformat = str  # type: ignore[assignment, attr-defined, misc]
 
 _START_SECONDS = 30.0
 _END_SECONDS = 2.0
