@@ -27,7 +27,7 @@ from kexecdbg.resources import data_root
 from kexecdbg.session.failures import TimedOut
 from kexecdbg.session.marks import OUTPUT_MARK
 
-pygdbmi_io.pformat = str  # type: ignore[assignment, attr-defined, misc]
+pygdbmi_io.pformat = str  # type: ignore[assignment, attr-defined]
 
 _START_SECONDS = 30.0
 _END_SECONDS = 2.0
