@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 
 import gdb
 
@@ -76,21 +76,15 @@ class GdbRegisters:
             raise
 
 
-_names_of_architecture: dict[tuple[str, ...], dict[str, str]] = {}
-
-
+@cache
 def _register_names(architecture: gdb.Architecture) -> dict[str, str]:
     """GDB's register names by canonical name, as the target describes them."""
-    gdb_names = tuple(descriptor.name for descriptor in architecture.registers())
-    names = _names_of_architecture.get(gdb_names)
-    if names is None:
-        names = {}
-        for gdb_name in gdb_names:
-            canonical = canonical_name(gdb_name)
-            # QEMU has duplicates (VBAR and VBAR_EL1 on some versions); the canonical spelling wins.
-            if canonical is not None and (canonical not in names or gdb_name == canonical):
-                names[canonical] = gdb_name
-        _names_of_architecture[gdb_names] = names
+    names: dict[str, str] = {}
+    for descriptor in architecture.registers():
+        canonical = canonical_name(descriptor.name)
+        # QEMU has duplicates (VBAR and VBAR_EL1 on some versions); the canonical spelling wins.
+        if canonical is not None and (canonical not in names or descriptor.name == canonical):
+            names[canonical] = descriptor.name
     return names
 
 
