@@ -249,9 +249,9 @@ class GdbSession:
         """What GDB says next, if it says anything in ``seconds``; whether the target runs is kept in mind."""
         responses = self._io.get_gdb_response(timeout_sec=min(seconds, 0.5), raise_error_on_timeout=False)
         for response in responses:
-            if response["type"] == "notify" and response["message"] in ("running", "stopped"):
+            if response["type"] == "notify" and response["message"] in ("running", "stopped", "thread-group-exited"):
                 self._running = response["message"] == "running"
-                self.stops += not self._running
+                self.stops += response["message"] == "stopped"
         return responses
 
     def resume(self) -> None:
@@ -259,12 +259,17 @@ class GdbSession:
         self.command("continue &")
 
     def stop(self, seconds: float = _INTERRUPT_SECONDS) -> None:
-        """Stop a target that :meth:`resume` has set running.
+        """Stop a target that :meth:`resume` has set running; harmless when it ends before that.
 
         Raises:
             TimedOut: it did not stop in ``seconds``.
+            TargetError: GDB reports an error, and the target still runs.
         """
-        self.command("interrupt")
+        try:
+            self.command("interrupt")
+        except TargetError:
+            if self._running:
+                raise
         deadline = time.monotonic() + seconds
         while self._running and (remaining := deadline - time.monotonic()) > 0:
             self._responses(remaining)

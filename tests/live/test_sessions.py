@@ -17,7 +17,7 @@ from kexecdbg.errors import EnvironmentProblem, RegisterUnknownError, TargetErro
 from kexecdbg.lab.boot import boot
 from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.session import ExpectationFailed, Judgement, NotOnThisTarget, Session, TimedOut
-from tests.live.machines import SECONDS
+from tests.live.machines import SECONDS, bench
 from tests.live.replays import record
 from tests.live.test_nothing_left_behind import MARK, processes_with
 
@@ -242,3 +242,11 @@ def test_nothing_is_left_however_it_ends(tmp_path: Path, number: int, whom: str,
         assert [child.cmdline() for child in alive] == []
         assert "Traceback" not in process.stderr.read()
     assert not directory.exists()
+
+
+def test_a_machine_that_ends_before_it_is_stopped() -> None:
+    with bench("B") as lab:
+        lab.gdb.resume()
+        lab.machine.qemu.wait_exit(SECONDS)
+        lab.gdb.stop()
+        assert lab.gdb.command("output 6 * 7") == "42"
