@@ -245,8 +245,9 @@ def test_nothing_is_left_however_it_ends(tmp_path: Path, number: int, whom: str,
 
 
 def test_a_machine_that_ends_before_it_is_stopped() -> None:
-    with bench("B") as lab:
+    with bench("A") as lab:
         lab.gdb.resume()
+        os.kill(lab.machine.qemu.pid, signal.SIGKILL)
         lab.machine.qemu.wait_exit(SECONDS)
         lab.gdb.stop()
         assert lab.gdb.command("output 6 * 7") == "42"
