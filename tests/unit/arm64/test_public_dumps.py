@@ -80,6 +80,8 @@ def test_fetch_faults(va: int, upper_bits: int, leaf: int, level: int, status_co
             0x9600_0035,
             "Data Abort, same EL: IMPLEMENTATION DEFINED fault (Unsupported Exclusive or Atomic access), on a read",
         ),
+        # The same thread: a code that only FEAT_D128 gives a meaning (Arm ARM D24.2.40), CHERI machines their own.
+        (0x9200_006C, "Data Abort, lower EL: Address size fault, level -2, on a write"),
         # Solo5/solo5 PR 301.
         (0x9600_0047, "Data Abort, same EL: Translation fault, level 3, on a write"),
     ],
@@ -104,6 +106,28 @@ def test_zephyr_walk() -> None:
     assert [level.level for level in result.levels] == [1, 2, 3]
     assert result.pa == va
     assert (result.privileged.text, result.user.text if result.user else None) == ("rw-", "rw-")
+
+
+def test_islet_walk_that_is_aborted() -> None:
+    """islet-project/islet PR 56, a Tarmac trace of EL2's MMU going on: the first fetch's walk is aborted at its start.
+
+    The granule protection table gave the table's memory to another world, so nobody reads a descriptor of level 0.
+    """
+    state = {
+        "HCR_EL2": 0x8000_0000,
+        "PSTATE": 0x2000_03C9,
+        "SCTLR_EL2": 0x30C5_1835,
+        "TCR_EL2": 0x8080_3510 | 2 << 16,
+        "MAIR_EL2": 0xFF,
+        "TTBR0_EL2": 0x1_FB82_8000,
+        "ID_AA64MMFR0_EL1": 0x1122,
+        "ID_AA64MMFR1_EL1": 0,
+        "ID_AA64MMFR2_EL1": 0,
+    }
+    result = walk(state, BytesMemory({0xFDC0_0000: bytes(0x2000)}), 0xFDC0_1200, regime=Regime.EL2)
+    (level,) = result.levels
+    assert (level.level, level.address, level.descriptor) == (0, 0x1_FB82_8000, None)
+    assert result.pa is None
 
 
 def _tables(va: int, upper_bits: int, leaf: int, level: int) -> BytesMemory:
