@@ -6,6 +6,7 @@ Exit status: 0 sound, 1 a finding that would fault, 2 usage or environment.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import signal
@@ -47,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGHUP, _raise_exit)
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
+        status = _run(arguments)
+        sys.stdout.flush()  # what cannot be written is found out here, not when Python ends
+        return status
     except KexecdbgError as error:
         print(f"kexecdbg: {error}", file=sys.stderr)
         return EXIT_PROBLEM
@@ -56,8 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader (head, less) went away; what it did not read is not missed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_PROBLEM
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _drop_output()
+        print("kexecdbg: the output could not be written: no space is left; write it elsewhere", file=sys.stderr)
+        return EXIT_PROBLEM
+
+
+def _drop_output() -> None:
+    """Send what standard output still holds nowhere, so that Python's end does not try to write it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:
