@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
@@ -11,6 +12,7 @@ from kexecdbg.checks.rules import all_rules
 from kexecdbg.checks.situation import Situation, situation_at
 from kexecdbg.lab.recipe import LabGuest
 from kexecdbg.lab.relocation import RelocationCase
+from kexecdbg.lab.relocation_scenarios import EXECUTABLE_AT_EL2
 from kexecdbg.lab.relocation_v9 import RelocationV9Case
 from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind
 from kexecdbg.machine.state import CpuState
@@ -18,6 +20,10 @@ from kexecdbg.machine.state import CpuState
 RAM = Region(0x4000_0000, 0x2_4000_0000, RegionKind.RAM, "ram")
 FLASH = Region(0, 0x0400_0000, RegionKind.ROM, "virt.flash0")
 UART = Region(0x0900_0000, 0x0900_1000, RegionKind.DEVICE, "pl011")
+
+SOUND = RelocationCase(vectors_descriptor=EXECUTABLE_AT_EL2)
+SOUND_V9 = RelocationV9Case()
+AT_EL1 = replace(SOUND, drop_to_el1=True)
 
 RESET = {
     "PSTATE": 0x3C9,
@@ -95,3 +101,11 @@ def only(situation: Situation, rule: str) -> Finding:
     """The one finding of the rules on kexec, which is of ``rule``."""
     (finding,) = findings(situation, rule)
     return finding
+
+
+def symbol(case: RelocationCase | RelocationV9Case, name: str) -> int:
+    return guest_of(case).program.symbols[name]
+
+
+def source_of(case: RelocationCase, destination: int) -> int:
+    return next(copy.source for copy in case.build().copies if copy.destination == destination)
