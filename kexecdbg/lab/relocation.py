@@ -140,11 +140,6 @@ class RelocationGuest(LabGuest):
 
     copies: tuple[PageCopy, ...] = ()
 
-    @property
-    def sctlr_write(self) -> int:
-        """Address of the ``msr`` that turns the MMU on at EL2."""
-        return self.program.symbols["turn_on_mmu_sctlr_write"]
-
 
 def _build(case: RelocationCase) -> RelocationGuest:
     places = case.places

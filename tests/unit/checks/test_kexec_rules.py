@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.checks.finding import Severity
-from kexecdbg.checks.relocation_audit import audit_relocation
+from kexecdbg.checks.image_entry import argument_here
+from kexecdbg.checks.image_view import view_image
 from kexecdbg.checks.situation import Situation
 from kexecdbg.kexec.kimage import KIMAGE_5_16
 from kexecdbg.kexec.reloc_arg import PATCH_V9, RFC_V2
@@ -103,15 +105,18 @@ def test_code_without_an_argument_is_none_of_the_business() -> None:
     assert kexec_findings(situation) == []
 
 
-def test_the_audit_finds_the_same_from_the_start_and_without_a_switch() -> None:
+def found_by_kexec_image(state: CpuState, memory: PhysicalMemory) -> list[str]:
+    argument = argument_here(state, memory)
+    assert argument is not None
+    return [finding.id for finding in view_image(state, memory, argument).findings]
+
+
+def test_kexec_image_finds_the_same_from_the_start_and_without_a_switch() -> None:
     case = replace(SOUND, places=Places(argument=NEW_KERNEL))
     start = CpuState({**RESET, "PC": guest_of(case).program.entry})
-    audit = audit_relocation(start, memory_of(case))
-    assert audit.relocation is not None
-    assert [finding.id for finding in audit.findings] == ["K01"]
+    assert found_by_kexec_image(start, memory_of(case)) == ["K01"]
     situation = Mainline(late_load=True, kimage_at=mainline.NEW_KERNEL).situation()
-    audit = audit_relocation(situation.before, situation.memory)
-    assert [finding.id for finding in audit.findings] == ["K01"]
+    assert found_by_kexec_image(situation.before, situation.memory) == ["K01"]
 
 
 def test_an_assumed_argument_counts() -> None:
