@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from string import digits
+
 from kexecdbg.arm64.registers.model import DecodedField, DecodedRegister
 from kexecdbg.ui.style import Style, hanging
 
@@ -11,6 +14,8 @@ _WIDEST_DECIMAL = 7
 """Fields up to this many bits (TxSZ has 6) are numbers people know in decimal."""
 _WIDEST_NUMBER = 16
 """Wider fields are addresses; their meaning says which."""
+_FLAGS = ((31, "N"), (30, "Z"), (29, "C"), (28, "V"))
+_ALL_FLAGS = 0xF << 28
 
 
 def value_text(value: int) -> str:
@@ -21,7 +26,7 @@ def value_text(value: int) -> str:
 def brief(decoded: DecodedRegister, style: Style) -> str:
     """One paragraph: the value, the fields that are not zero, and what is wrong."""
     layout = f" ({decoded.layout})" if decoded.layout else ""
-    shown = "  ".join(filter(None, (_brief_field(field) for field in decoded.fields)))
+    shown = "  ".join(_brief_fields(decoded.fields))
     lines = [
         hanging(decoded.name, f"{value_text(decoded.value)}{layout}  {shown}".rstrip(), NAME_COLUMN, style),
         *_grouped_findings(decoded, style),
@@ -42,16 +47,30 @@ def _grouped_findings(decoded: DecodedRegister, style: Style) -> list[str]:
     return [*lines, *(style.bad(hanging(f"{pad}! ", text, NAME_COLUMN + 2)) for text in others)]
 
 
-def _brief_field(field: DecodedField) -> str:
-    """``M`` for a set bit, ``PS=4 (44 bits, 16 TB)`` for a wider field; nothing for a clear bit."""
+def _brief_fields(fields: Iterable[DecodedField]) -> list[str]:
+    """``M`` for a set bit, ``PS=4 (44 bits, 16 TB)`` for a wider field; nothing for a clear bit.
+
+    Fields of one kind that have the same value share one entry: ``Attr7,6,0=0x0 (Device-nGnRnE)``.
+    """
+    numbers: dict[tuple[str, str], list[str]] = {}
+    for field in fields:
+        value = _brief_value(field)
+        if value is not None:
+            stem = field.name.rstrip(digits) if value else field.name
+            numbers.setdefault((stem, value), []).append(field.name[len(stem) :])
+    return [f"{stem}{','.join(suffixes)}{value}" for (stem, value), suffixes in numbers.items()]
+
+
+def _brief_value(field: DecodedField) -> str | None:
+    """What follows the field's name: nothing for a set bit; ``None`` for a field that is not shown."""
     if field.msb == field.lsb:
-        return field.name if field.value else ""
+        return "" if field.value else None
     if not field.value and not field.name.startswith(("TG", "Attr", "PS", "IPS")):
-        return ""
+        return None
     width = field.msb - field.lsb + 1
     if width > _WIDEST_NUMBER:
-        return f"{field.name}: {field.meaning}"
-    value = f"{field.name}={field.value}" if width <= _WIDEST_DECIMAL else f"{field.name}={field.value:#x}"
+        return f": {field.meaning}"
+    value = f"={field.value}" if width <= _WIDEST_DECIMAL else f"={field.value:#x}"
     return value if field.meaning in (str(field.value), f"{field.value:#x}") else f"{value} ({field.meaning})"
 
 
@@ -75,3 +94,12 @@ def _findings(decoded: DecodedRegister, style: Style, indent: int) -> list[str]:
 def _assumptions(decoded: DecodedRegister, style: Style, indent: int) -> list[str]:
     pad = " " * indent
     return [style.warn(hanging(f"{pad}~ ", assumption, indent + 2)) for assumption in decoded.assumptions]
+
+
+def change_text(name: str, old: int | None, new: int | None) -> str:
+    """What a register is now; of PSTATE only the condition flags if no more has changed: ``flags=nZCv``, Z and C."""
+    if new is None:
+        return f"{name}=unknown"
+    if name == "PSTATE" and old is not None and (old ^ new) & ~_ALL_FLAGS == 0:
+        return "flags=" + "".join(letter if new >> position & 1 else letter.lower() for position, letter in _FLAGS)
+    return f"{name}={new:#x}"

@@ -10,6 +10,7 @@ from kexecdbg.trace.compare import TraceDifference, WordDifference
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.records import Event, EventKind, ExceptionTaken, MemoryWrite, RegisterChange, TraceStep
 from kexecdbg.trace.search import StepFilter, find_steps
+from kexecdbg.ui.register_text import change_text
 from kexecdbg.ui.style import WIDTH, Style, hanging
 
 _COLUMN = 11
@@ -17,8 +18,6 @@ _TEXT_COLUMN = 56
 _SHOWN_COPIES = 16
 _SHOWN_WORDS = 8
 _SHOWN_REGISTERS = 12
-_FLAGS = 0xF << 28
-_FLAG_LETTERS = ((31, "N"), (30, "Z"), (29, "C"), (28, "V"))
 
 
 def overview_text(trace: Trace, style: Style) -> str:
@@ -99,7 +98,7 @@ def step_line(trace: Trace, step: TraceStep, style: Style) -> str:
     pstate = trace.state(step.number).get("PSTATE")
     level = "EL?" if pstate is None else f"EL{bits(pstate, 3, 2)}"
     head = f"{step.number:>7} {level} {step.pc:#x}  {_what(step)}"
-    notes = [(_change(change), "_EL" in change.name) for change in step.changes]
+    notes = [(change_text(change.name, change.old, change.new), "_EL" in change.name) for change in step.changes]
     if step.exception is not None:
         exception = step.exception
         notes = [(f"exception to EL{exception.to_el}: {_syndrome(exception)}", True)]
@@ -132,16 +131,6 @@ def _ran(step: TraceStep) -> str:
 
 def _event(event: Event) -> str:
     return f"copied {event.size} bytes {event.source:#x} -> {event.destination:#x}"
-
-
-def _change(change: RegisterChange) -> str:
-    if change.new is None:
-        return f"{change.name}=unknown"
-    if change.name == "PSTATE" and change.old is not None and (change.old ^ change.new) & ~_FLAGS == 0:
-        return "nzcv=" + "".join(
-            letter if change.new >> position & 1 else letter.lower() for position, letter in _FLAG_LETTERS
-        )
-    return f"{change.name}={change.new:#x}"
 
 
 def _write(write: MemoryWrite) -> str:
