@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kexecdbg.checks.relocating.phases import relocation_share
-from kexecdbg.checks.relocating.run import Report, Stop
+from kexecdbg.checks.relocating.report import Report, Stop
 from kexecdbg.kexec.page_contents import PageComparison, PageDifference
 from kexecdbg.ui.json_form import Json, number, verdict
 from kexecdbg.ui.why_json import diagnosis_json

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from kexecdbg.checks.finding import Severity
 from kexecdbg.checks.relocating.landmarks import LandmarkKind
 from kexecdbg.checks.relocating.phases import relocation_share
-from kexecdbg.checks.relocating.run import Outcome, Report, Stop, SwitchCheck
+from kexecdbg.checks.relocating.report import Outcome, Report, Stop
+from kexecdbg.checks.relocating.switch_check import SwitchCheck
 from kexecdbg.kexec.defects import Defect
 from kexecdbg.kexec.page_contents import PageComparison, PageDifference
 from kexecdbg.ui.style import WIDTH, Style, hanging

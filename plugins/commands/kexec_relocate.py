@@ -78,7 +78,7 @@ class KexecRelocate(Command):
         )
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
-        from kexecdbg.checks.relocating.run import Outcome
+        from kexecdbg.checks.relocating.report import Outcome
         from kexecdbg.ui.relocate_json import relocation_json
         from kexecdbg.ui.relocate_text import relocation_text
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from kexecdbg.arm64.instructions import Instruction
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.checks.copy_loop import CopyLoop
-from kexecdbg.checks.enable_site import pending_write
-from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.relocating.approach import REBOOT, Approach
 from kexecdbg.checks.relocating.control import RelocationControl
 from kexecdbg.checks.relocating.landmarks import (
@@ -24,24 +20,22 @@ from kexecdbg.checks.relocating.landmarks import (
     landmarks,
     list_load,
 )
-from kexecdbg.checks.relocating.other_cpus import RunningCpu, running_cpus
-from kexecdbg.checks.relocating.phases import Moment, Phase, phases, read_counter
+from kexecdbg.checks.relocating.other_cpus import running_cpus
+from kexecdbg.checks.relocating.phases import Moment, phases, read_counter
+from kexecdbg.checks.relocating.report import Outcome, Report, Stop, WrongTurn
+from kexecdbg.checks.relocating.switch_check import check_switch
 from kexecdbg.checks.relocation import VECTORS_SIZE
-from kexecdbg.checks.situation import Situation, instruction_at
-from kexecdbg.checks.stuck.diagnosis import Diagnosis, diagnose
-from kexecdbg.checks.verdict import Judgement, Verdict, judge
+from kexecdbg.checks.situation import instruction_at
+from kexecdbg.checks.stuck.diagnosis import diagnose
+from kexecdbg.checks.verdict import Verdict
 from kexecdbg.errors import UsageError
-from kexecdbg.kexec.argument import RelocationArgument, Role
+from kexecdbg.kexec.argument import Role
 from kexecdbg.kexec.boot_protocol import BootCheck, boot_checks
-from kexecdbg.kexec.defects import Audit
 from kexecdbg.kexec.page_contents import PageComparison, PageContents
 
 _SAME_LEVEL_EXCEPTIONS = (0x000, 0x180, 0x200, 0x380)
 _LOWER_LEVEL_EXCEPTIONS = (0x400, 0x580)
 """Synchronous ones and SError; IRQ and FIQ are masked (Arm ARM D1.3.1, the offsets from VBAR_ELx)."""
-
-_IMAGE_LOST = frozenset({"K09"})
-"""Hazards that the copy survives and the new kernel does not: a device writes into the image after it was copied."""
 
 _START = "start"
 _ARRIVED = "arrived"
@@ -57,75 +51,6 @@ _SPANS = (
 Watch = Callable[[], AbstractContextManager[None]]
 
 
-class Outcome(enum.Enum):
-    """How far the relocation has come; the value says it as a clause."""
-
-    ARRIVED = "the new kernel is at its first instruction"
-    UNDER_WAY = "pages were copied as asked for"
-    BLOCKED = "stopped before a write that must not be made as things are"
-    INTERRUPTED = "stopped on the way"
-    WRONG_TURN = "left its way"
-
-
-@dataclass(frozen=True)
-class SwitchCheck:
-    """What was found right before a write to a translation register.
-
-    Attributes:
-        register: what is written.
-        value: what it gets.
-        mmu: whether the MMU is on after it.
-        sound: whether the CPU goes on to the next instruction; ``None`` when that cannot be told.
-        verdict: the whole verdict, where the MMU is on after the write.
-    """
-
-    register: str
-    value: int
-    mmu: bool
-    sound: bool | None
-    verdict: Verdict | None
-
-    @property
-    def reasons_to_stop(self) -> tuple[Finding, ...]:
-        """The findings that the relocation does not get over; there may be none where ``sound`` is false."""
-        findings = () if self.verdict is None else self.verdict.findings
-        return tuple(item for item in findings if item.severity is Severity.FATAL or item.id in _IMAGE_LOST)
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A landmark that was reached.
-
-    Attributes:
-        landmark: it.
-        text: the instruction there; empty when it cannot be read.
-        el: exception level.
-        mmu: whether the MMU is on.
-        check: for a switch, what was found.
-    """
-
-    landmark: Landmark
-    text: str
-    el: int
-    mmu: bool
-    check: SwitchCheck | None
-
-
-@dataclass(frozen=True)
-class WrongTurn:
-    """Where the relocation ended up instead.
-
-    Attributes:
-        text: what happened, as a clause.
-        diagnosis: what kexec-why says about it.
-        exception: whether an exception was taken.
-    """
-
-    text: str
-    diagnosis: Diagnosis
-    exception: bool
-
-
 @dataclass(frozen=True)
 class Corruption:
     """A byte to be inverted when its page has been copied, to see that it is found.
@@ -137,48 +62,6 @@ class Corruption:
 
     copy: int
     offset: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """What is known of a relocation at one time.
-
-    Attributes:
-        outcome: how far it has come.
-        argument: what the relocation code got.
-        code: physical address of the relocation code.
-        audit: what is wrong with the page list, from before the copy.
-        pages: how many pages the list copies; ``page_size`` bytes each.
-        copied: how many of them are copied.
-        stops: the landmarks reached.
-        running_cpus: other CPUs that were executing instructions at the start.
-        comparison: destinations against sources; ``None`` before the copy.
-        boot: the boot protocol at the new kernel's first instruction.
-        phases: how long it took.
-        wrong_turn: where it went instead.
-    """
-
-    outcome: Outcome
-    argument: RelocationArgument
-    code: int
-    audit: Audit
-    pages: int
-    page_size: int
-    copied: int
-    stops: tuple[Stop, ...]
-    running_cpus: tuple[RunningCpu, ...]
-    comparison: PageComparison | None
-    boot: tuple[BootCheck, ...]
-    phases: tuple[Phase, ...]
-    wrong_turn: WrongTurn | None
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong so far."""
-        whole = self.comparison is None or not self.comparison.differing
-        started = all(check.met is not False for check in self.boot)
-        alone = all(cpu.is_out_of_the_way for cpu in self.running_cpus)
-        return self.outcome in (Outcome.ARRIVED, Outcome.UNDER_WAY) and whole and started and alone
 
 
 class RelocationRun:
@@ -400,27 +283,12 @@ class RelocationRun:
         state = self._control.state()
         el = current_el(state)
         instruction = instruction_at(state, self._control.memory, landmark.address)
-        check = self._check_switch(instruction) if landmark.kind in (LandmarkKind.TTBR, LandmarkKind.SCTLR) else None
+        check = (
+            check_switch(instruction, state, self._control.memory)
+            if landmark.kind in (LandmarkKind.TTBR, LandmarkKind.SCTLR)
+            else None
+        )
         return Stop(landmark, instruction.text, el, mmu_enabled(regime_of(el, state), state), check)
-
-    def _check_switch(self, instruction: Instruction) -> SwitchCheck | None:
-        """The tables as they will be used after the write at the PC; ``None`` when it does not change their use."""
-        before = self._control.state()
-        write = pending_write(instruction, before)
-        regime = regime_of(current_el(before), before)
-        if write is None or write.register not in (regime.facts.sctlr, regime.facts.ttbr0, regime.facts.ttbr1):
-            return None
-        after = before.with_values({write.register: write.value})
-        site = instruction.address
-        situation = Situation(before, after, self._control.memory, site, site + 4)
-        if not mmu_enabled(regime, after):
-            if not mmu_enabled(regime, before):
-                return None
-            sound = situation.fetch_fault is None and situation.finds_intended_code(situation.fetch)
-            return SwitchCheck(write.register, write.value, False, sound, None)
-        verdict = judge(situation)
-        sound_or_unknown = None if verdict.judgement is Judgement.UNKNOWN else verdict.judgement is Judgement.SOUND
-        return SwitchCheck(write.register, write.value, True, sound_or_unknown, verdict)
 
     def _at(self, stop: Stop) -> None:
         kind = stop.landmark.kind
