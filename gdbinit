@@ -24,6 +24,8 @@ def _kexecdbg_load():
     site.addsitedir(packages)
     if here not in sys.path and os.path.isdir(os.path.join(here, "kexecdbg")):
         sys.path.insert(0, here)
+    # numpy's OpenBLAS starts a thread a processor, which multiply no matrix here and cost 30 ms at the first command.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     spec = importlib.util.spec_from_file_location("kexecdbg_plugins", os.path.join(here, "plugins", "__init__.py"),
                                                   submodule_search_locations=[os.path.join(here, "plugins")])
     module = importlib.util.module_from_spec(spec)
