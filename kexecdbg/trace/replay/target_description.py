@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
-from xml.sax.saxutils import quoteattr
 
 from kexecdbg.errors import TraceError
 from kexecdbg.machine.gdb_remote.description import TargetDescription, read_description
@@ -50,7 +50,7 @@ def _made_from(others: Iterable[str], feature: str) -> str:
         '<reg name="pc" bitsize="64" type="code_ptr"/>',
         '<reg name="cpsr" bitsize="32"/>',
     ]
-    system = [f'<reg name={quoteattr(name)} bitsize="64" group="cp_regs"/>' for name in others]
+    system = [f'<reg name="{html.escape(name)}" bitsize="64" group="cp_regs"/>' for name in others]
     return "\n".join(
         [
             _HEAD,
