@@ -19,7 +19,7 @@ from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, accessed_register, decode_instruction
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.regimes import current_el
-from kexecdbg.arm64.registers import canonical_name
+from kexecdbg.arm64.register_names import canonical_name
 from kexecdbg.errors import TargetError
 from kexecdbg.machine.control_registers import control_registers, keeps_what_is_written
 from kexecdbg.machine.cpu_view_memory import CpuViewMemory

@@ -216,7 +216,7 @@ def with_assumptions(state: CpuState, assumptions: Sequence[str]) -> CpuState:
     Raises:
         UsageError: an option is not REG=VALUE, or names no register.
     """
-    from kexecdbg.arm64.registers import canonical_name
+    from kexecdbg.arm64.register_names import canonical_name
 
     values = {}
     for assumption in assumptions:

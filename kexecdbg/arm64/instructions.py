@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from kexecdbg.arm64.bits import bit, bits
-from kexecdbg.arm64.registers import by_encoding
+from kexecdbg.arm64.register_names import by_encoding
 from kexecdbg.errors import MemoryUnreadableError
 
 INSTRUCTION_SIZE = 4

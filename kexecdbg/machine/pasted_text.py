@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from kexecdbg.arm64.bits import bits
-from kexecdbg.arm64.registers import canonical_name
+from kexecdbg.arm64.register_names import canonical_name
 
 _MAX_DIGITS = 16
 _LINKED_NAMES = 4

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kexecdbg.arm64.registers.names import canonical_name, unknown_register
+from kexecdbg.arm64.register_names import canonical_name, unknown_register
 from kexecdbg.errors import UsageError
 from kexecdbg.machine.pasted_text import read_pasted_text
 from kexecdbg.machine.register_value import parse_register_value

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
-from kexecdbg.arm64.registers import canonical_name, lookup
+from kexecdbg.arm64.register_names import canonical_name
+from kexecdbg.arm64.registers import lookup
 from kexecdbg.errors import EnvironmentProblem, UsageError
 from kexecdbg.machine.elf_core import ElfCore
 from kexecdbg.machine.memory_files import MemoryFiles, parse_memory_file

@@ -9,7 +9,7 @@ from functools import lru_cache
 from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.evaluation.effects import Barrier, BarrierKind, Domain
 from kexecdbg.arm64.faults import Access
-from kexecdbg.arm64.registers import by_encoding
+from kexecdbg.arm64.register_names import by_encoding
 
 _DOMAINS = (Domain.OUTER_SHAREABLE, Domain.NON_SHAREABLE, Domain.INNER_SHAREABLE, Domain.FULL_SYSTEM)
 

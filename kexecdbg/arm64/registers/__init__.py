@@ -1,4 +1,4 @@
-"""AArch64 system registers: declarations by topic, decoding, names and encodings.
+"""AArch64 system registers: declarations by topic, and decoding.
 
 >>> decode("TCR_EL2", 0x80843510, {"HCR_EL2": 0}).field("PS").meaning
 '44 bits, 16 TB'
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.arm64.register_names import canonical_name, encoding_of, unknown_register
 from kexecdbg.arm64.registers import (
     control,
     exceptions,
@@ -27,7 +28,6 @@ from kexecdbg.arm64.registers import (
 )
 from kexecdbg.arm64.registers.declare import IMPLEMENTATION_DEFINED
 from kexecdbg.arm64.registers.decoding import decode_register, field_of
-from kexecdbg.arm64.registers.encodings import by_encoding, encoding_of
 from kexecdbg.arm64.registers.model import (
     Condition,
     DecodedField,
@@ -37,7 +37,6 @@ from kexecdbg.arm64.registers.model import (
     Register,
     RegisterFinding,
 )
-from kexecdbg.arm64.registers.names import canonical_name, unknown_register
 
 __all__ = [
     "REGISTERS",
@@ -48,8 +47,6 @@ __all__ = [
     "Layout",
     "Register",
     "RegisterFinding",
-    "by_encoding",
-    "canonical_name",
     "decode",
     "field_value",
     "lookup",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kexecdbg.arm64.bits import field_mask
+from kexecdbg.arm64.register_names import encoding_of
 from kexecdbg.arm64.registers.conditions import feature
-from kexecdbg.arm64.registers.encodings import encoding_of
 from kexecdbg.arm64.registers.model import Condition, Field, Layout, Meanings, Register, Selector
 
 ALL_BITS = field_mask(63, 0)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import bit, bits
-from kexecdbg.arm64.registers.encodings import by_encoding
+from kexecdbg.arm64.register_names import by_encoding
 from kexecdbg.arm64.registers.model import Field
 from kexecdbg.arm64.syndromes import iss
 from kexecdbg.arm64.syndromes.fault_status import fault_status_text, gpt_status_text

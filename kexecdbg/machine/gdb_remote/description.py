@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kexecdbg.arm64.registers import canonical_name
+from kexecdbg.arm64.register_names import canonical_name
 from kexecdbg.errors import TargetError
 
 _CORE_FEATURE = "org.gnu.gdb.aarch64.core"

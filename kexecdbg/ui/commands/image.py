@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kexecdbg.arm64.registers import canonical_name
+from kexecdbg.arm64.register_names import canonical_name
 from kexecdbg.checks.image_entry import argument_here, physical_addresses
 from kexecdbg.checks.image_view import find_argument, view_image
 from kexecdbg.errors import UsageError

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kexecdbg.arm64.registers import REGISTERS, canonical_name, decode
+from kexecdbg.arm64.register_names import canonical_name
+from kexecdbg.arm64.registers import REGISTERS, decode
 from kexecdbg.arm64.registers.model import Register
 from kexecdbg.errors import TargetError
 from kexecdbg.session import Session

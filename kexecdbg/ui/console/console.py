@@ -11,7 +11,8 @@ from typing import Any
 from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
 from kexecdbg.arm64.regimes import RANGE_SELECT_BIT
-from kexecdbg.arm64.registers import REGISTERS, canonical_name
+from kexecdbg.arm64.register_names import canonical_name
+from kexecdbg.arm64.registers import REGISTERS
 from kexecdbg.errors import KexecdbgError, TargetError, UsageError
 from kexecdbg.session import Session, Target, attach, lab, trace
 from kexecdbg.session.target import AttachTarget, TraceTarget

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexecdbg.arm64.registers import REGISTERS, DecodedRegister, canonical_name, decode, field_value, lookup
+from kexecdbg.arm64.register_names import canonical_name
+from kexecdbg.arm64.registers import REGISTERS, DecodedRegister, decode, field_value, lookup
 from kexecdbg.errors import UsageError
 
 DATA = Path(__file__).parents[2] / "data" / "registers"

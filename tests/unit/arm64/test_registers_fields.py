@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from kexecdbg.arm64.bits import field_mask
-from kexecdbg.arm64.registers import REGISTERS, Layout, Register, by_encoding
-from kexecdbg.arm64.registers.encodings import encoding_of
+from kexecdbg.arm64.register_names import by_encoding, encoding_of
+from kexecdbg.arm64.registers import REGISTERS, Layout, Register
 from kexecdbg.arm64.syndromes.classes import esr_fields
 
 ROOT = Path(__file__).parents[3]

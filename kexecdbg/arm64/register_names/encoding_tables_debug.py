@@ -1,7 +1,7 @@
 """Names of the debug and trace registers (op0=2) and of the system instructions (op0=1) by encoding.
 
-The same form as :mod:`kexecdbg.arm64.registers.encoding_tables` (Arm ARM D22.3.1 and C5.3 to C5.8). An instruction's
-name has ``_`` for the space: ``TLBI_VMALLE1``.
+The same form as :mod:`kexecdbg.arm64.register_names.encoding_tables` (Arm ARM D22.3.1 and C5.3 to C5.8). An
+instruction's name has ``_`` for the space: ``TLBI_VMALLE1``.
 """
 
 DEBUG_REGISTERS = """

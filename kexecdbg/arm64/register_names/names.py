@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from kexecdbg.arm64.registers.encodings import ENCODINGS, NAMES
+from kexecdbg.arm64.register_names.encodings import ENCODINGS, NAMES
 from kexecdbg.errors import UsageError
 
 # gdb's core registers and the short names people type.

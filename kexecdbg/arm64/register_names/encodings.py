@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kexecdbg.arm64.registers.encoding_tables import SYSTEM_REGISTERS
-from kexecdbg.arm64.registers.encoding_tables_debug import DEBUG_REGISTERS, PSTATE_FIELDS, SYSTEM_INSTRUCTIONS
+from kexecdbg.arm64.register_names.encoding_tables import SYSTEM_REGISTERS
+from kexecdbg.arm64.register_names.encoding_tables_debug import DEBUG_REGISTERS, PSTATE_FIELDS, SYSTEM_INSTRUCTIONS
 
 Encoding = tuple[int, int, int, int, int]
 
