@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from kexecdbg.arm64.bits import mask
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.lab.oracle.cases import HOLE
+from kexecdbg.lab.oracle.draft import Draft
 from kexecdbg.lab.oracle.sparse_tables import Entry, encode_address
-
-if TYPE_CHECKING:
-    from kexecdbg.lab.oracle.generate import Draft
 
 _COUNTS = (0, 0, 0, 0, 1, 1, 1, 1, 2)
 _ATTRIBUTE_BITS = (*range(2, 12), *range(50, 55), *range(59, 64))
