@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _last: Verdict | None = None
 _cpu: int | None = None
 _stepped: Stepped | None = None
+_stepped_to: int | None = None
 
 
 def remember(verdict: Verdict) -> None:
@@ -38,10 +39,10 @@ def cpu() -> int | None:
 
 def remember_steps(steps: Stepped) -> None:
     """Keep what was stepped around the switch that the last verdict is about."""
-    global _stepped
+    global _stepped, _stepped_to
     if _stepped is not None and _stepped.site == steps.site and not steps.set_up:
         steps = replace(steps, set_up=_stepped.set_up)  # it had stopped at the switch before
-    _stepped = steps
+    _stepped, _stepped_to = steps, gdb.selected_frame().pc()
 
 
 def stepped() -> Stepped | None:
@@ -49,20 +50,28 @@ def stepped() -> Stepped | None:
     return _stepped
 
 
+def passed() -> Verdict | None:
+    """The last verdict, if the selected CPU is still where it was after it had been stepped over that switch."""
+    selected = cpus.selected_cpu()
+    if _last is None or _stepped is None or _stepped.observed is None or _stepped.site != _last.situation.site:
+        return None
+    return _last if selected and selected.number == _cpu and gdb.selected_frame().pc() == _stepped_to else None
+
+
 def kept() -> Callable[[], None]:
     """What to call after a reconnection to the same machine, so that nothing is forgotten by the disconnection."""
-    held = _last, _cpu, _stepped
+    held = _last, _cpu, _stepped, _stepped_to
 
     def put_back() -> None:
-        global _last, _cpu, _stepped
-        _last, _cpu, _stepped = held
+        global _last, _cpu, _stepped, _stepped_to
+        _last, _cpu, _stepped, _stepped_to = held
 
     return put_back
 
 
 def _forget(event: gdb.Event) -> None:
-    global _last, _cpu, _stepped
-    _last = _cpu = _stepped = None
+    global _last, _cpu, _stepped, _stepped_to
+    _last = _cpu = _stepped = _stepped_to = None
 
 
 gdb.events.exited.connect(_forget)

@@ -43,7 +43,8 @@ class KexecReport(Command):
         halted = None if cpu is None else cpus.is_halted(cpu.number)
         with target.many_reads():
             origin = _origin(arguments.assume)
-            subject = subject_of_machine(state, target.memory, origin, _symbol_of, halted, last_check.stepped())
+            stepped, passed = last_check.stepped(), last_check.passed()
+            subject = subject_of_machine(state, target.memory, origin, _symbol_of, halted, stepped, passed)
             return write_report(subject, arguments.output, style)
 
 
@@ -69,7 +70,7 @@ def _origin(assumptions: list[str]) -> Origin:
     )
     remarks = tuple(f"{assumption} was assumed, not read." for assumption in assumptions)
     commands = (
-        ("kexec-check", "the verdict in the terminal"),
+        ("kexec-check" if cpu is None else f"kexec-check --cpu {cpu.number}", "the verdict in the terminal"),
         ("kexec-fix", "write the repair into the guest's tables"),
         ("kexec-record start FILE", "record what follows, for kexecdbg report FILE"),
     )

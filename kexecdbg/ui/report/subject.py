@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.checks.exceptions import ExceptionRecord
-from kexecdbg.checks.verdict import Verdict
+from kexecdbg.checks.verdict import Judgement, Verdict
 from kexecdbg.machine.state import CpuState
 
 SymbolOf = Callable[[int], str | None]
@@ -95,7 +95,8 @@ class Subject:
         state: registers at the switch, or now when there is none.
         memory: physical memory at that moment.
         verdict: the verdict on the switch, or ``None``.
-        reason: why there is no verdict, as a sentence; else what led to this switch, or empty.
+        reason: why there is no verdict, in sentences; else what led to this switch, or empty.
+        without_verdict: what there is to say of a machine without one: SOUND when its MMU is on and it can go on.
         recorded: what happened then; ``None`` when nobody watched.
         steps: the time line, ascending; empty when nothing was recorded.
         steps_left_out: how many steps follow the last one shown.
@@ -111,3 +112,9 @@ class Subject:
     steps: tuple[TimeLineStep, ...] = ()
     steps_left_out: int = 0
     symbol_of: SymbolOf = no_symbols
+    without_verdict: Judgement = Judgement.UNKNOWN
+
+    @property
+    def judgement(self) -> Judgement:
+        """The word that stands first."""
+        return self.without_verdict if self.verdict is None else self.verdict.judgement

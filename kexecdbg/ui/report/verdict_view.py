@@ -9,7 +9,7 @@ from kexecdbg.checks.exceptions import ExceptionRecord
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair
 from kexecdbg.checks.prediction import Outcome
 from kexecdbg.checks.rules import all_rules
-from kexecdbg.checks.verdict import Judgement, Verdict
+from kexecdbg.checks.verdict import Verdict
 from kexecdbg.ui.report.subject import Subject
 from kexecdbg.ui.verdict_text import how_far, what_is_judged, where_text, why_unknown
 
@@ -78,10 +78,10 @@ class VerdictView:
 
 
 def verdict_view(subject: Subject) -> VerdictView:
-    """The verdict of ``subject``; ``unknown`` when there is none."""
+    """The verdict of ``subject``, or what there is to say without one."""
     verdict = subject.verdict
     if verdict is None:
-        return VerdictView(Judgement.UNKNOWN.value, subject.reason, "", "", "", (), "", None, ())
+        return VerdictView(subject.judgement.value, subject.reason, "", "", "", (), "", None, ())
     recorded = subject.recorded
     site = verdict.situation.site
     symbol = subject.symbol_of(site)

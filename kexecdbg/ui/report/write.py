@@ -29,15 +29,19 @@ def write_report(subject: Subject, path: Path, style: Style) -> tuple[dict[str, 
             f"{path}: cannot write the report: {error.strerror}; choose another -o FILE"
         ) from error
     verdict = subject.verdict
-    document: dict[str, Any] = {"file": str(path), "bytes": len(page), "reason": subject.reason or None}
+    word = subject.judgement.name
+    document: dict[str, Any] = {
+        "file": str(path),
+        "bytes": len(page),
+        "reason": subject.reason or None,
+        "verdict": subject.judgement.value,
+    }
     if verdict is None:
-        document |= {"verdict": "unknown", "site": None, "findings": []}
-        lines = [hanging("UNKNOWN:", subject.reason, 9)]
+        document |= {"site": None, "findings": []}
+        lines = [hanging(f"{word}:", subject.reason, len(word) + 2)]
     else:
-        word = verdict.judgement.name
         findings = [finding.id for finding in verdict.findings]
-        site = json_form.number(verdict.situation.site)
-        document |= {"verdict": verdict.judgement.value, "site": site, "findings": findings}
+        document |= {"site": json_form.number(verdict.situation.site), "findings": findings}
         lines = [hanging(f"{word}:", what_is_judged(verdict.situation), len(word) + 2)]
         if findings:
             lines.append(hanging("findings", " ".join(findings), _COLUMN, style))
