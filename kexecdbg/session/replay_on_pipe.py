@@ -6,7 +6,6 @@ killed or not.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shlex
 import socket
@@ -34,12 +33,6 @@ def gdb_target(path: Path, state: str) -> str:
     return "| exec " + shlex.join([sys.executable, "-P", "-m", __name__, str(path.resolve()), state])
 
 
-async def _serve(server: ReplayServer) -> None:
-    # GDB gives one socket as both (gdb/ser-pipe.c, pipe_open).
-    with socket.socket(fileno=os.dup(sys.stdin.fileno())) as connection:
-        await server.client(*await asyncio.open_unix_connection(sock=connection))
-
-
 def main(path: str, state: str) -> None:
     """Serve the trace at ``path`` from ``state`` on."""
     with Trace.open(Path(path)) as trace:
@@ -47,7 +40,9 @@ def main(path: str, state: str) -> None:
         # generic_readchar): several times what the rest takes.
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stderr.fileno())
-        asyncio.run(_serve(ReplayServer(trace, state_named(trace, state))))
+        # GDB gives one socket as both (gdb/ser-pipe.c, pipe_open).
+        with socket.socket(fileno=os.dup(sys.stdin.fileno())) as connection:
+            ReplayServer(trace, state_named(trace, state)).client(connection)
 
 
 if __name__ == "__main__":

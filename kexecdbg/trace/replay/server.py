@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kexecdbg.errors import EnvironmentProblem, UsageError
@@ -26,9 +25,8 @@ _PRIVATE = 0o077
 """The process's umask while the socket is made: nobody else may connect."""
 
 
-@dataclass
 class ReplayServer:
-    """Serves ``trace`` to GDB; see :func:`serve`.
+    """Serves a trace to GDB: each client in a thread of its own; see :func:`serve`.
 
     Attributes:
         trace: the trace.
@@ -36,51 +34,39 @@ class ReplayServer:
         features: what the gdbstub offers.
     """
 
-    trace: Trace
-    state: int = 0
-    features: StubFeatures = field(default_factory=StubFeatures)
-    _clients: set[asyncio.Task[None]] = field(default_factory=set)
+    def __init__(self, trace: Trace, state: int = 0, features: StubFeatures | None = None) -> None:
+        self.trace = trace
+        self.state = state
+        self.features = features or StubFeatures()
+        self._description = description_of(trace.header, self.features)
+        # One file and its caches are behind all clients.
+        self._one_at_a_time = threading.Lock()
 
-    def __post_init__(self) -> None:
-        self._description = description_of(self.trace.header, self.features)
+    def client(self, connection: socket.socket) -> None:
+        """Answer one client until it leaves, sends what cannot be understood at all, or is shut out."""
+        with contextlib.suppress(OSError):  # it went away, or we end
+            self._answer_all(connection)
 
-    async def client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one client until it leaves, or sends what cannot be understood at all."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._clients.add(task)
-        try:
-            await self._answer_all(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass  # it went away, or we end
-        finally:
-            self._clients.discard(task)
-            writer.close()
-
-    async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _answer_all(self, connection: socket.socket) -> None:
         incoming = Incoming()
-        answers = PacketAnswers(Cursor(self.trace, self.state), self._description, self.features)
+        with self._one_at_a_time:
+            answers = PacketAnswers(Cursor(self.trace, self.state), self._description, self.features)
         last: tuple[bytes, ...] = ()
-        while not answers.ended and (data := await reader.read(_RECEIVE)):
+        while not answers.ended and (data := connection.recv(_RECEIVE)):
             incoming.feed(data)
+            replies = bytearray()
             for item in _items(incoming):
                 if item.startswith(b"$"):
-                    writer.write(ACK if answers.acknowledges else b"")
-                    last = answers.answer(item[1:])
-                    writer.writelines(map(frame, last))
+                    replies += ACK if answers.acknowledges else b""
+                    with self._one_at_a_time:
+                        last = answers.answer(item[1:])
+                    replies += b"".join(map(frame, last))
                 elif item == b"#":
-                    writer.write(NAK)
+                    replies += NAK
                 elif item == NAK:
-                    writer.writelines(map(frame, last[-1:]))
+                    replies += b"".join(map(frame, last[-1:]))
                 # A break is dropped: a move has ended before the next byte is read.
-            await writer.drain()
-
-    async def close(self) -> None:
-        """End all clients."""
-        clients = list(self._clients)
-        for client in clients:
-            client.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
+            connection.sendall(replies)
 
 
 def _items(incoming: Incoming) -> Iterator[bytes]:
@@ -99,11 +85,11 @@ def _items(incoming: Incoming) -> Iterator[bytes]:
         yield item
 
 
-@asynccontextmanager
-async def serve(server: ReplayServer, listen: str, anywhere: bool = False) -> AsyncIterator[str]:
+@contextmanager
+def serve(server: ReplayServer, listen: str, anywhere: bool = False) -> Iterator[str]:
     """Listen at ``listen`` (``unix:PATH`` or HOST:PORT, port 0 for a free one); gives what to type after target remote.
 
-    The socket is gone when the context ends. Nobody but the user can connect to a unix socket.
+    All clients are gone when the context ends, and so is the socket. Nobody but the user can connect to a unix socket.
 
     Args:
         anywhere: allow addresses that other machines can reach.
@@ -116,20 +102,49 @@ async def serve(server: ReplayServer, listen: str, anywhere: bool = False) -> As
     made = _listen_unix(Path(address)) if isinstance(address, str) else _listen_tcp(*address, anywhere=anywhere)
     with made as listener:
         if isinstance(address, str):
-            running = await asyncio.start_unix_server(server.client, sock=listener)
             target = address
         else:
-            running = await asyncio.start_server(server.client, sock=listener)
             host, port = listener.getsockname()[:2]
             target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
+        with _accepting(listener, server):
             yield target
-        finally:
-            running.close()
-            await server.close()
 
 
-@contextlib.contextmanager
+@contextmanager
+def _accepting(listener: socket.socket, server: ReplayServer) -> Iterator[None]:
+    """Clients that connect are served, in threads, until the context ends; the listener accepts no more then."""
+    clients: dict[threading.Thread, socket.socket] = {}
+
+    def serve_one(connection: socket.socket) -> None:
+        with connection:
+            server.client(connection)
+            del clients[threading.current_thread()]
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return  # the listener is shut down
+            client = threading.Thread(target=serve_one, args=(connection,))
+            clients[client] = connection
+            client.start()
+
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    try:
+        yield
+    finally:
+        # A thread that waits for a socket wakes up when that is shut down, not when it is closed.
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join()
+        for client, connection in list(clients.items()):
+            with contextlib.suppress(OSError):  # the client has just gone
+                connection.shutdown(socket.SHUT_RDWR)
+            client.join()
+
+
+@contextmanager
 def _listen_unix(path: Path) -> Iterator[socket.socket]:
     if path.exists():
         raise UsageError(f"{path}: exists already; give another path, or remove it when nobody uses it")
@@ -148,7 +163,7 @@ def _listen_unix(path: Path) -> Iterator[socket.socket]:
             path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _listen_tcp(host: str, port: int, anywhere: bool) -> Iterator[socket.socket]:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -161,6 +176,7 @@ def _listen_tcp(host: str, port: int, anywhere: bool) -> Iterator[socket.socket]
         )
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # of the connections, which inherit it
         try:
             listener.bind(address)
         except OSError as error:

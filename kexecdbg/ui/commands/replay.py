@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import signal
 import sys
 import tempfile
@@ -63,18 +62,17 @@ def run(arguments: argparse.Namespace) -> int:
         features = StubFeatures(StubKind(arguments.stub), frozenset(map(Feature, arguments.without)))
         server = ReplayServer(trace, state_named(trace, arguments.goto), features)
         if arguments.listen is not None:
-            asyncio.run(_serve(server, arguments.listen, arguments.listen_anywhere))
+            _serve(server, arguments.listen, arguments.listen_anywhere)
         else:
             with PrivateDirectory(tempfile.gettempdir()) as directory:
-                asyncio.run(_serve(server, f"unix:{directory / 'gdb.sock'}", False))
+                _serve(server, f"unix:{directory / 'gdb.sock'}", False)
     return 0
 
 
-async def _serve(server: ReplayServer, listen: str, anywhere: bool) -> None:
-    ended = asyncio.Event()
-    for number in _ENDS:
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with serve(server, listen, anywhere) as target:
+def _serve(server: ReplayServer, listen: str, anywhere: bool) -> None:
+    # Blocked before there are other threads, so that it is this one that gets them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+    with serve(server, listen, anywhere) as target:
         print(f"{server.trace.path.name}: {server.trace.steps:,} steps, at state {server.state:,}; end with Ctrl-C")
         print(f"  target remote {target}", flush=True)
-        await ended.wait()
+        signal.sigwait(_ENDS)
