@@ -104,6 +104,12 @@ class Command(abc.ABC, gdb.Command):
             return [self.name_cpu(entry, number) for entry in document]
         return {"cpu": number, **document}
 
+    def add_remarks(self, document: Any, remarks: Sequence[str]) -> Any:
+        """``document`` with how memory was read, in each entry where it is a list."""
+        if isinstance(document, list):
+            return [self.add_remarks(entry, remarks) for entry in document]
+        return document | {"remarks": [*document.get("remarks", ()), *remarks]}
+
     def values(self) -> Sequence[str]:
         """What completion offers besides the options."""
         return ()
@@ -140,7 +146,9 @@ class Command(abc.ABC, gdb.Command):
         finally:
             stop_history.after_command()
             remarks = adapter.end_of_command()
-        text = "\n".join([text, *(hanging("memory", remark, _REMARK_COLUMN) for remark in remarks)])
+        if remarks:
+            document = self.add_remarks(document, remarks)
+            text = "\n".join([text, *(hanging("memory", remark, _REMARK_COLUMN) for remark in remarks)])
         if cpu is None or "cpus" in document:
             return document, text
         return self.name_cpu(document, cpu.number), f"{cpu.text}\n{text}"
