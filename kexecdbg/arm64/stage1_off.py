@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from kexecdbg.arm64.bits import bit, bits, mask
 from kexecdbg.arm64.faults import Access, Cause, CauseKind, Fault, FaultKind
+from kexecdbg.arm64.feature_guesses import FeatureGuesses
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.arm64.memory_types import (
     DEVICE_NGNRNE,
@@ -17,7 +18,6 @@ from kexecdbg.arm64.memory_types import (
 )
 from kexecdbg.arm64.regimes import HCR_DC, HCR_DCT, RANGE_SELECT_BIT, SCTLR_I, Regime, hcr_for_el1, needed
 from kexecdbg.arm64.rights import Right, allowed, denied
-from kexecdbg.arm64.translation import FeatureGuesses
 from kexecdbg.arm64.walk_result import SelectiveFault, Walk
 
 

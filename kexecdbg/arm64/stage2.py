@@ -12,6 +12,7 @@ from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.descent import Descent, TableAddress, WalkLevel, descend, named
 from kexecdbg.arm64.descriptors import DBM_BIT, S2AP_READ_BIT, S2AP_WRITE_BIT, STAGE2_NAMES
 from kexecdbg.arm64.faults import Cause, CauseKind, Fault, FaultKind
+from kexecdbg.arm64.feature_guesses import FeatureGuesses
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.geometry import (
     ADDRESS_SIZES,
@@ -45,7 +46,7 @@ from kexecdbg.arm64.regimes import (
     needed,
 )
 from kexecdbg.arm64.rights import Right, Rights, denied
-from kexecdbg.arm64.translation import FeatureGuesses, table_base
+from kexecdbg.arm64.translation import table_base
 from kexecdbg.errors import ArchitectureError
 
 _T0SZ, _SL0, _SH0, _TG0, _PS = (5, 0), (7, 6), (13, 12), (15, 14), (18, 16)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import bit, bits
+from kexecdbg.arm64.feature_guesses import FeatureGuesses
 from kexecdbg.arm64.features import has_feature
 from kexecdbg.arm64.geometry import ADDRESS_SIZES, GRANULE_64K, TG0_GRANULES, TG1_GRANULES
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.arm64.regimes import Regime, RegimeFacts
-from kexecdbg.arm64.translation import FeatureGuesses
 
 LARGEST_WITHOUT_52_BITS = 5
 """48 bits: what every granule's ordinary descriptors can hold."""

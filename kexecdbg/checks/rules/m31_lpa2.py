@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from kexecdbg.arm64.bits import bit, bits, field_mask
 from kexecdbg.arm64.faults import CauseKind
+from kexecdbg.arm64.feature_guesses import FeatureGuesses
 from kexecdbg.arm64.geometry import GRANULE_64K, TG0_GRANULES
 from kexecdbg.arm64.registers import lookup
-from kexecdbg.arm64.translation import FeatureGuesses
 from kexecdbg.checks.alternatives import alternatives
 from kexecdbg.checks.finding import Finding, RegisterRepair, Severity
 from kexecdbg.checks.output_size import output_size_problem

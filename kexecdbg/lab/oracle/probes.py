@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from kexecdbg.arm64.feature_guesses import FeatureGuesses
 from kexecdbg.arm64.geometry import GRANULE_4K
 from kexecdbg.arm64.regimes import HCR_CD, HCR_FWB, HCR_PTW, HCR_TGE, SCTLR_C, Regime
-from kexecdbg.arm64.translation import FeatureGuesses
 from kexecdbg.lab.oracle.cases import SMC_LANDING, Case, Operation
 from kexecdbg.lab.oracle.deviation import Identity, with_register
 

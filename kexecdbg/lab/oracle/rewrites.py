@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.faults import Access, CauseKind, FaultKind
+from kexecdbg.arm64.feature_guesses import FeatureGuesses
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.geometry import TG0_GRANULES, TG1_GRANULES, TableFormat
 from kexecdbg.arm64.regimes import HCR_CD, HCR_FWB, HCR_TGE, SCTLR_C, SCTLR_EE, Regime
 from kexecdbg.arm64.stage2 import stage2_of
-from kexecdbg.arm64.translation import FeatureGuesses, stage1_of
+from kexecdbg.arm64.translation import stage1_of
 from kexecdbg.lab.oracle.cases import Case
 from kexecdbg.lab.oracle.deviation import Identity, stage2_is_on, with_register
 from kexecdbg.lab.oracle.predict import Prediction, machine_registers
