@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kexecdbg.arm64.descent import WalkLevel
 from kexecdbg.arm64.faults import Access, Fault
-from kexecdbg.arm64.ranges import MappedRange, TableScan
-from kexecdbg.arm64.registers.comparison import Comparison
-from kexecdbg.arm64.registers.model import DecodedRegister
-from kexecdbg.arm64.rights import Rights
-from kexecdbg.arm64.stage2 import Stage2Walk
 from kexecdbg.arm64.syndromes import abort_esr
-from kexecdbg.arm64.walk_result import Walk
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair
-from kexecdbg.checks.prediction import ExceptionRecord, Place, Prediction
-from kexecdbg.checks.stepping import Observation, StepRecord
-from kexecdbg.checks.verdict import Verdict
+
+# Whoever has one of these to show has imported it; for the others the start is faster without.
+if TYPE_CHECKING:
+    from kexecdbg.arm64.descent import WalkLevel
+    from kexecdbg.arm64.ranges import MappedRange, TableScan
+    from kexecdbg.arm64.registers.comparison import Comparison
+    from kexecdbg.arm64.registers.model import DecodedRegister
+    from kexecdbg.arm64.rights import Rights
+    from kexecdbg.arm64.stage2 import Stage2Walk
+    from kexecdbg.arm64.walk_result import Walk
+    from kexecdbg.checks.prediction import ExceptionRecord, Place, Prediction
+    from kexecdbg.checks.stepping import Observation, StepRecord
+    from kexecdbg.checks.verdict import Verdict
 
 Json = dict[str, Any]
 
