@@ -121,7 +121,7 @@ def _unknown_names(names: Iterable[str], where: str) -> str:
     """One sentence about ``names`` that no register has, with what the first one may have been meant to be."""
     several = list(dict.fromkeys(names))
     if len(several) == 1:
-        return f"{where}: left out, {unknown_register(several[0], ())}"
+        return f"{where}: left out, {unknown_register(several[0])}"
     listed = ", ".join(repr(name) for name in several[:_MOST_LISTED])
     more = f" and {len(several) - _MOST_LISTED} more" if len(several) > _MOST_LISTED else ""
     return f"{where}: left out, no register is called {listed}{more}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeVar, overload
 
-from kexecdbg.arm64.registers import lookup
+from kexecdbg.arm64.register_names import known_name
 from kexecdbg.errors import RegisterUnknownError
 from kexecdbg.session.documents import number, optional_number
 from kexecdbg.session.gdb import GdbSession
@@ -29,7 +29,7 @@ class Registers(Mapping[str, int]):
         if value is None:
             remedy = "kexec-regs --all lists what it has"
             raise RegisterUnknownError(
-                lookup(name).name, f"registers[{name!r}]", f"the target does not give it; {remedy}"
+                known_name(name), f"registers[{name!r}]", f"the target does not give it; {remedy}"
             )
         return value
 
@@ -39,7 +39,7 @@ class Registers(Mapping[str, int]):
     def get(self, name: str, /, default: int | _DefaultT) -> int | _DefaultT: ...
     def get(self, name: str, /, default: int | _DefaultT | None = None) -> int | _DefaultT | None:
         """The value, or ``default`` when it is unknown."""
-        canonical = lookup(name).name
+        canonical = known_name(name)
         # Alone, a register that is not there is an error of the command's.
         document = self._gdb.run(f"kexec-regs --raw {canonical} PC", self._seconds).document
         value = optional_number(document[canonical]["value"])

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
-from kexecdbg.arm64.register_names import canonical_name
-from kexecdbg.arm64.registers import lookup
+from kexecdbg.arm64.register_names import canonical_name, known_name
 from kexecdbg.errors import EnvironmentProblem, UsageError
 from kexecdbg.machine.elf_core import ElfCore
 from kexecdbg.machine.memory_files import MemoryFiles, parse_memory_file
@@ -172,7 +171,7 @@ def assumed_values(assumptions: Sequence[str]) -> tuple[dict[str, int], list[str
         name, equals, text = assumption.partition("=")
         if not equals:
             raise UsageError(f"--assume {assumption}: write it as REGISTER=VALUE, for instance TCR_EL2=0x80843510")
-        canonical = lookup(name).name
+        canonical = known_name(name)
         values[canonical], note = parse_register_value(canonical, text.strip())
         notes += [note] if note else []
     return values, notes

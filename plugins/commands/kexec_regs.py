@@ -42,13 +42,14 @@ class KexecRegs(Command):
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         from kexecdbg.arm64.regimes import current_el
-        from kexecdbg.arm64.registers import REGISTERS, lookup
+        from kexecdbg.arm64.register_names import known_name
+        from kexecdbg.arm64.registers import REGISTERS
         from kexecdbg.machine.control_registers import control_registers
         from kexecdbg.ui.register_view import compare_levels, compare_times, list_registers
 
         state = with_assumptions(selected_debugger().state(), arguments.assume)
         if arguments.names:
-            names = tuple(lookup(name).name for name in arguments.names)
+            names = tuple(known_name(name) for name in arguments.names)
         elif arguments.all:
             names = tuple(name for name in REGISTERS if state.get(name) is not None)
         else:

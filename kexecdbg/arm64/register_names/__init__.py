@@ -5,6 +5,6 @@
 """
 
 from kexecdbg.arm64.register_names.encodings import by_encoding, encoding_of
-from kexecdbg.arm64.register_names.names import canonical_name, unknown_register
+from kexecdbg.arm64.register_names.names import canonical_name, known_name, unknown_register
 
-__all__ = ["by_encoding", "canonical_name", "encoding_of", "unknown_register"]
+__all__ = ["by_encoding", "canonical_name", "encoding_of", "known_name", "unknown_register"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from difflib import get_close_matches
 
 from kexecdbg.arm64.register_names.encodings import ENCODINGS, NAMES
@@ -101,9 +100,21 @@ def _canonical_encoding(op0: int, op1: int, crn: int, crm: int, op2: int) -> str
     return NAMES.get((op0, op1, crn, crm, op2), f"S{op0}_{op1}_C{crn}_C{crm}_{op2}")
 
 
-def unknown_register(name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that no register has, with near ones from ``known`` and from every register name."""
-    near = get_close_matches(name.strip().upper(), [*known, *_CANONICAL], n=4, cutoff=0.6)
+def known_name(name: str) -> str:
+    """What :func:`canonical_name` gives.
+
+    Raises:
+        UsageError: no register has that name; the message lists near ones.
+    """
+    canonical = canonical_name(name)
+    if canonical is None:
+        raise unknown_register(name)
+    return canonical
+
+
+def unknown_register(name: str) -> UsageError:
+    """The error for a name that no register has, with near ones."""
+    near = get_close_matches(name.strip().upper(), _CANONICAL, n=4, cutoff=0.6)
     names = list(dict.fromkeys(_CANONICAL.get(match, match) for match in near))
     hint = f"did you mean {', '.join(names)}?" if names else "give an Arm name such as SCTLR_EL2"
     return UsageError(f"no register is called {name.strip()!r}; {hint}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from kexecdbg.arm64.interfaces import RegisterValues
-from kexecdbg.arm64.register_names import canonical_name, encoding_of, unknown_register
+from kexecdbg.arm64.register_names import encoding_of, known_name
 from kexecdbg.arm64.registers import (
     control,
     exceptions,
@@ -83,9 +83,7 @@ def lookup(name: str) -> Register:
     """
     if name in REGISTERS:
         return REGISTERS[name]
-    canonical = canonical_name(name)
-    if canonical is None:
-        raise unknown_register(name, REGISTERS)
+    canonical = known_name(name)
     known = REGISTERS.get(canonical)
     return known or Register(canonical, canonical, encoding_of(canonical), (IMPLEMENTATION_DEFINED,))
 

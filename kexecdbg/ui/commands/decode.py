@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kexecdbg.arm64.registers import lookup
+from kexecdbg.arm64.register_names import known_name
 from kexecdbg.errors import EnvironmentProblem, UsageError
 from kexecdbg.machine.register_value import parse_register_value
 from kexecdbg.ui.style import style_for
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         if match is None:
             sources.append(item)
             continue
-        name = lookup(match[1]).name
+        name = known_name(match[1])
         value, note = parse_register_value(name, match[2].strip())
         notes += [note] if note else []
         pairs.setdefault(name, []).append(value)

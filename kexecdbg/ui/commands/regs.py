@@ -33,13 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _given(arguments: argparse.Namespace) -> int:
     """Registers that were given: those that are named, those of a level, or all."""
-    from kexecdbg.arm64.registers import REGISTERS, lookup
+    from kexecdbg.arm64.register_names import known_name
+    from kexecdbg.arm64.registers import REGISTERS
     from kexecdbg.machine.control_registers import control_registers
     from kexecdbg.ui.register_view import list_registers
 
     with given_machine(arguments) as machine:
         if arguments.names:
-            names = tuple(lookup(name).name for name in arguments.names)
+            names = tuple(known_name(name) for name in arguments.names)
         elif arguments.el:
             names = control_registers(int(arguments.el))
         else:

@@ -8,7 +8,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from kexecdbg.arm64.registers import lookup
+from kexecdbg.arm64.register_names import known_name
 from kexecdbg.errors import UsageError
 from kexecdbg.trace.compare import compare
 from kexecdbg.trace.reader import Trace
@@ -119,7 +119,7 @@ def _filter(arguments: argparse.Namespace) -> StepFilter | None:
     wanted = StepFilter(
         pcs=frozenset(_number("--pc", text) for text in arguments.pc) or None,
         el=arguments.el,
-        changes=tuple(lookup(name).name for name in arguments.writes) or None,
+        changes=tuple(known_name(name) for name in arguments.writes) or None,
         writes=tuple(_range(text) for text in arguments.memory) or None,
         exceptions=arguments.exceptions,
         folded=arguments.folded,
