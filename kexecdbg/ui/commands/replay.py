@@ -71,8 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _serve(server: ReplayServer, listen: str, anywhere: bool) -> None:
     # Blocked before there are other threads, so that it is this one that gets them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
-    with serve(server, listen, anywhere) as target:
-        print(f"{server.trace.path.name}: {server.trace.steps:,} steps, at state {server.state:,}; end with Ctrl-C")
-        print(f"  target remote {target}", flush=True)
-        signal.sigwait(_ENDS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+    try:
+        with serve(server, listen, anywhere) as target:
+            print(f"{server.trace.path.name}: {server.trace.steps:,} steps, at state {server.state:,}; end with Ctrl-C")
+            print(f"  target remote {target}", flush=True)
+            signal.sigwait(_ENDS)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -9,7 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from kexecdbg.machine.gdb_remote import GdbRemote
 from kexecdbg.machine.gdb_remote.framing import MAX_PACKET, frame
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.writer import TraceWriter
+from kexecdbg.ui.cli import main
 
 REGISTERS = (*(f"X{n}" for n in range(31)), "SP", "PC", "PSTATE", "SCTLR_EL2")
 CODE, EL2H, NOP = 0x4000_0000, 0x3C9, 0xD503201F
@@ -26,9 +27,9 @@ SECONDS = 20.0
 """A bound for what takes a fraction of a second, so that a test that would hang fails instead."""
 
 
-@pytest.fixture
-def trace(tmp_path: Path) -> Path:
-    path = tmp_path / "small.kxt"
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("replay") / "small.kxt"
     with TraceWriter(path, TraceHeader("stepping", REGISTERS), {"PC": CODE, "PSTATE": EL2H}) as writer:
         writer.see(CODE, NOP.to_bytes(4, "little") * 1024)
         for number in range(STEPS):
@@ -36,15 +37,11 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
-def kexecdbg_replay(*arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "kexecdbg", "replay", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 @contextlib.contextmanager
 def replay(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server that listens, and what to connect to."""
-    process = kexecdbg_replay(*arguments)
+    command = [sys.executable, "-m", "kexecdbg", "replay", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         process.stdout.readline()
@@ -54,15 +51,28 @@ def replay(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]
         process.communicate(timeout=SECONDS)
 
 
-def refused(*arguments: str | Path) -> str:
-    process = kexecdbg_replay(*arguments)
-    output, message = process.communicate(timeout=SECONDS)
-    assert (process.returncode, output) == (2, "")
-    return message
+@pytest.fixture(scope="module")
+def target(trace: Path) -> Iterator[str]:
+    """A server for all tests that are not about its start or its end."""
+    with replay(trace) as (_, target):
+        yield target
 
 
-def test_each_client_has_its_own_place(trace: Path) -> None:
-    with replay(trace) as (_, target), GdbRemote(target) as first, GdbRemote(target) as second:
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs ``kexecdbg replay``, which is to refuse; gives what it says."""
+
+    def run(*arguments: str | Path) -> str:
+        assert main(["replay", *map(str, arguments)]) == 2
+        output, message = capsys.readouterr()
+        assert output == ""
+        return message
+
+    return run
+
+
+def test_each_client_has_its_own_place(target: str) -> None:
+    with GdbRemote(target) as first, GdbRemote(target) as second:
         first.step()
         assert (first.read_register("PC"), second.read_register("PC")) == (CODE + 4, CODE)
         assert second.read_register("SCTLR_EL2") is None
@@ -75,17 +85,16 @@ def test_each_client_has_its_own_place(trace: Path) -> None:
     [b"GET / HTTP/1.1\r\n\r\n", b"$m40000000,8", b"$#00$}#7d+-\x03", b"$" + b"A" * (MAX_PACKET + 3), bytes(range(256))],
     ids=["http", "cut off", "damaged", "endless", "bytes"],
 )
-def test_nonsense_does_not_end_the_server(trace: Path, nonsense: bytes) -> None:
-    with replay(trace) as (_, target):
-        with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(ConnectionError):
-            client.connect(target)
-            client.sendall(nonsense)
-        with GdbRemote(target) as remote:
-            assert remote.read_register("PC") == CODE
+def test_nonsense_does_not_end_the_server(target: str, nonsense: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(ConnectionError):
+        client.connect(target)
+        client.sendall(nonsense)
+    with GdbRemote(target) as remote:
+        assert remote.read_register("PC") == CODE
 
 
-def test_a_damaged_packet_is_asked_for_again(trace: Path) -> None:
-    with replay(trace) as (_, target), socket.socket(socket.AF_UNIX) as client:
+def test_a_damaged_packet_is_asked_for_again(target: str) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(SECONDS)
         client.connect(target)
         received = client.makefile("rb")
@@ -122,7 +131,7 @@ def test_tcp_on_loopback(trace: Path) -> None:
             assert remote.read_register("PC") == CODE + 8
 
 
-def test_other_machines_are_kept_out_unless_asked_for(trace: Path) -> None:
+def test_other_machines_are_kept_out_unless_asked_for(trace: Path, refused: Callable[..., str]) -> None:
     assert "--listen-anywhere" in refused(trace, "--listen", "0.0.0.0:0")
     with replay(trace, "--listen", "0.0.0.0:0", "--listen-anywhere") as (_, target):
         port = target.rpartition(":")[2]
@@ -130,11 +139,10 @@ def test_other_machines_are_kept_out_unless_asked_for(trace: Path) -> None:
             assert remote.read_register("PC") == CODE
 
 
-def test_what_is_there_is_not_taken_over(trace: Path) -> None:
-    with replay(trace) as (_, target):
-        assert "exists already" in refused(trace, "--listen", f"unix:{target}")
-        with GdbRemote(target) as remote:
-            assert remote.read_register("PC") == CODE
+def test_what_is_there_is_not_taken_over(trace: Path, target: str, refused: Callable[..., str]) -> None:
+    assert "exists already" in refused(trace, "--listen", f"unix:{target}")
+    with GdbRemote(target) as remote:
+        assert remote.read_register("PC") == CODE
 
 
 @pytest.mark.parametrize(
@@ -147,11 +155,11 @@ def test_what_is_there_is_not_taken_over(trace: Path) -> None:
         (["--listen", "unix:/nonexistent/gdb.sock"], "cannot listen there"),
     ],
 )
-def test_refusals(trace: Path, arguments: list[str], message: str) -> None:
+def test_refusals(trace: Path, arguments: list[str], message: str, refused: Callable[..., str]) -> None:
     assert message in refused(trace, *arguments)
 
 
-def test_a_file_that_is_no_trace(tmp_path: Path) -> None:
+def test_a_file_that_is_no_trace(tmp_path: Path, refused: Callable[..., str]) -> None:
     path = tmp_path / "foreign.kxt"
     path.write_bytes(b"\x7fELF" + bytes(100))
     assert "foreign.kxt" in refused(path)
