@@ -7,7 +7,7 @@ import selectors
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -19,6 +19,9 @@ CHECK_SECONDS = 300.0
 """How long a check may take unless told otherwise."""
 END_SECONDS = 30.0
 """How long a check has to end its machine when its time is up, or the end is asked for."""
+_PATIENCE_SECONDS = 1.0
+"""How long nobody is told that something is waited for."""
+TellOfWait = Callable[[str, float], None]
 _READ = 65536
 _STANDARD_ERROR = 2
 
@@ -40,17 +43,20 @@ class RunOptions:
     logs: str | None = None
 
 
-def run_scripts(scripts: Sequence[str], options: RunOptions) -> Generator[tuple[str, Message | None], None, None]:
+def run_scripts(
+    scripts: Sequence[str], options: RunOptions, tell_of_wait: TellOfWait | None = None
+) -> Generator[tuple[str, Message | None], None, None]:
     """Run ``scripts``: each one's plan and results as they come, then ``None``, then the next script's.
 
     A script whose process dies, or that cannot be read, has one result without a name. Every process ends with the
-    iteration; who may leave it early closes it (:func:`contextlib.closing`).
+    iteration; who may leave it early closes it (:func:`contextlib.closing`). A KeyboardInterrupt while they are ended
+    kills those that are still there; ``tell_of_wait`` hears of one that takes its time, and how long it has.
     """
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         waiting = deque(_ScriptProcess(script) for script in scripts)
         processes = list(waiting)
-        stack.callback(_end_all, processes)
+        stack.callback(_end_all, processes, tell_of_wait)
         running = 0
         for current in processes:
             while True:
@@ -136,6 +142,20 @@ class _ScriptProcess:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
+    def kill(self) -> None:
+        """End it at once; what it has started ends with it, for nobody holds its other end any more."""
+        if self._process is not None:
+            self._process.kill()
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait so long for its end; whether it has come."""
+        if self._process is not None:
+            try:
+                self._process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                return False
+        return True
+
     def finish(self) -> None:
         """Wait for its end, and say of what it was to do and did not that it died."""
         if self._process is None:
@@ -154,8 +174,17 @@ class _ScriptProcess:
                 self._messages.append(CheckResult(name, CheckOutcome.ERROR, f"the script's process {how}"))
 
 
-def _end_all(processes: Sequence[_ScriptProcess]) -> None:
+def _end_all(processes: Sequence[_ScriptProcess], tell_of_wait: TellOfWait | None) -> None:
     for process in processes:
         process.ask_to_end()
-    for process in processes:
-        process.finish()
+    try:
+        for process in processes:
+            if not process.ends_within(_PATIENCE_SECONDS) and tell_of_wait is not None:
+                tell_of_wait(process.script, END_SECONDS)
+            process.finish()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.finish()
+        raise

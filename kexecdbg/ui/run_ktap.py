@@ -6,9 +6,10 @@ its result line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 
-from kexecdbg.session.check_results import CheckOutcome, CheckResult, ScriptResult
+from kexecdbg.session.check_results import CheckOutcome, CheckResult, Plan, ScriptResult
+from kexecdbg.ui.run_report import RunReport
 from kexecdbg.ui.run_text import printable
 
 _VERSION = "KTAP version 1"
@@ -16,38 +17,38 @@ _INDENT = "  "
 _DIRECTIVES = {CheckOutcome.SKIPPED: "SKIP", CheckOutcome.TIMED_OUT: "TIMEOUT", CheckOutcome.ERROR: "ERROR"}
 
 
-def head(scripts: int) -> Iterator[str]:
-    """What comes before the first script."""
-    yield _VERSION
-    yield f"1..{scripts}"
+class KtapReport(RunReport):
+    """KTAP lines."""
 
+    def begin(self, scripts: int) -> Iterable[str]:
+        """See :class:`RunReport`."""
+        return (_VERSION, f"1..{scripts}")
 
-def script_head(checks: Sequence[str]) -> Iterator[str]:
-    """What comes before a script's first check."""
-    for line in head(len(checks)):
-        yield _INDENT + line
+    def plan(self, plan: Plan) -> Iterable[str]:
+        """See :class:`RunReport`."""
+        return (_INDENT + line for line in self.begin(len(plan.checks)))
 
+    def check(self, script: str, number: int, check: CheckResult) -> Iterable[str]:
+        """See :class:`RunReport`: diagnostics, then the result."""
+        if not check.name:
+            return
+        reason = () if check.outcome in _DIRECTIVES else (check.reason,)
+        for line in (*check.output, *filter(None, reason), *check.details):
+            yield _INDENT + _diagnostic(line)
+        yield _INDENT + _result(number, check.name, check.outcome, check.reason)
 
-def check_lines(number: int, check: CheckResult) -> Iterator[str]:
-    """A check's diagnostics and its result; ``number`` is its place in the script, from 1."""
-    reason = () if check.outcome in _DIRECTIVES else (check.reason,)
-    for line in (*check.output, *filter(None, reason), *check.details):
-        yield _INDENT + _diagnostic(line)
-    yield _INDENT + _result(number, check.name, check.outcome, check.reason)
-
-
-def script_lines(number: int, result: ScriptResult) -> Iterator[str]:
-    """A script's result, after its checks; ``number`` is its place, from 1."""
-    reason = ""
-    for check in result.checks:
-        if not check.name:  # there are no checks, the script could not be run
-            reason = check.reason
-            yield from map(_diagnostic, check.details)
-    outcome = result.outcome
-    # Of a script with checks, the checks say why.
-    if not reason and not outcome.is_good:
-        outcome = CheckOutcome.FAILED
-    yield _result(number, result.name, outcome, reason)
+    def script(self, number: int, result: ScriptResult) -> Iterable[str]:
+        """See :class:`RunReport`."""
+        reason = ""
+        for check in result.checks:
+            if not check.name:  # there are no checks, the script could not be run
+                reason = check.reason
+                yield from map(_diagnostic, check.details)
+        outcome = result.outcome
+        # Of a script with checks, the checks say why.
+        if not reason and not outcome.is_good:
+            outcome = CheckOutcome.FAILED
+        yield _result(number, result.name, outcome, reason)
 
 
 def _result(number: int, name: str, outcome: CheckOutcome, reason: str) -> str:

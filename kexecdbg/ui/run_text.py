@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from kexecdbg.session.check_results import CheckOutcome, CheckResult, ScriptResult
+from kexecdbg.ui.run_report import RunReport
 from kexecdbg.ui.style import Style
 
 _WORDS = {
@@ -24,28 +25,33 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() or character == "\t" else "?" for character in text)
 
 
-def check_lines(script: str, check: CheckResult, style: Style) -> Iterator[str]:
-    """The check's line, and the lines under it."""
-    word = f"{_WORDS[check.outcome]:<{_WIDTH}}"
-    if check.outcome is CheckOutcome.PASSED:
-        word = style.good(word)
-    elif check.outcome is CheckOutcome.SKIPPED:
-        word = style.warn(word)
-    else:
-        word = style.bad(word)
-    name = " ".join(filter(None, (script, check.name)))
-    yield f"{word} {name}  {check.seconds:.1f} s"
-    for line in (check.reason, *check.details, *check.output):
-        if line:
-            yield _INDENT + printable(line)
+class TextReport(RunReport):
+    """A line a check; ``style`` is how lines are emphasised."""
 
+    def __init__(self, style: Style) -> None:
+        self._style = style
 
-def summary_line(results: Sequence[ScriptResult], seconds: float, style: Style) -> str:
-    """How many checks ended how."""
-    counts = Counter(check.outcome for result in results for check in result.checks)
-    parts = [f"{counts[outcome]} {_counted(outcome, counts[outcome])}" for outcome in _WORDS if counts[outcome]]
-    line = f"{', '.join(parts)}; {seconds:.1f} s"
-    return style.good(line) if all(outcome.is_good for outcome in counts) else style.bad(line)
+    def check(self, script: str, number: int, check: CheckResult) -> Iterable[str]:
+        """See :class:`RunReport`: the check's line, and the lines under it."""
+        word = f"{_WORDS[check.outcome]:<{_WIDTH}}"
+        if check.outcome is CheckOutcome.PASSED:
+            word = self._style.good(word)
+        elif check.outcome is CheckOutcome.SKIPPED:
+            word = self._style.warn(word)
+        else:
+            word = self._style.bad(word)
+        name = " ".join(filter(None, (script, check.name)))
+        yield f"{word} {name}  {check.seconds:.1f} s"
+        for line in (check.reason, *check.details, *check.output):
+            if line:
+                yield _INDENT + printable(line)
+
+    def end(self, results: Sequence[ScriptResult], seconds: float) -> Iterable[str]:
+        """See :class:`RunReport`: how many checks ended how."""
+        counts = Counter(check.outcome for result in results for check in result.checks)
+        parts = [f"{counts[outcome]} {_counted(outcome, counts[outcome])}" for outcome in _WORDS if counts[outcome]]
+        line = f"{', '.join(parts)}; {seconds:.1f} s"
+        yield self._style.good(line) if all(outcome.is_good for outcome in counts) else self._style.bad(line)
 
 
 def _counted(outcome: CheckOutcome, count: int) -> str:

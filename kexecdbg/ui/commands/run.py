@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from kexecdbg.errors import UsageError
 from kexecdbg.session.check_results import CheckOutcome, CheckResult, Plan, ScriptResult
 from kexecdbg.session.runner import CHECK_SECONDS, RunOptions, run_scripts
-from kexecdbg.ui import run_ktap, run_text
 from kexecdbg.ui.argument_types import positive_count, positive_seconds
+from kexecdbg.ui.run_json import JsonReport
 from kexecdbg.ui.run_junit import write_junit
+from kexecdbg.ui.run_ktap import KtapReport
+from kexecdbg.ui.run_report import RunReport
+from kexecdbg.ui.run_text import TextReport
 from kexecdbg.ui.style import style_for
 
 SUMMARY = (
@@ -32,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     instead.add_argument("--attach", metavar="TARGET", help="this gdbstub: HOST:PORT, or the path of a unix socket")
     target.add_argument("--symbols", metavar="ELF", help="the symbols of what was recorded, or runs there")
     report = parser.add_argument_group("report")
-    report.add_argument("--ktap", action="store_true", help="print KTAP, which kernel test systems read")
+    printed = report.add_mutually_exclusive_group()
+    printed.add_argument("--ktap", action="store_true", help="print KTAP, which kernel test systems read")
+    printed.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     report.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
     report.add_argument(
         "--logs", metavar="DIR", help="where checks that fail leave their logs (default: the temporary directory)"
@@ -66,47 +71,43 @@ def run(arguments: argparse.Namespace) -> int:
         timeout=arguments.timeout,
         logs=arguments.logs,
     )
+    report = _report(arguments)
     started = time.monotonic()
-    results = _run_ktap(arguments.scripts, options) if arguments.ktap else _run_text(arguments.scripts, options)
-    if not arguments.ktap:
-        print(run_text.summary_line(results, time.monotonic() - started, style_for(sys.stdout)))
+    results = _run(arguments.scripts, options, report)
+    _print(report.end(results, time.monotonic() - started))
     if arguments.junit is not None:
         write_junit(arguments.junit, results)
     outcomes = {result.outcome for result in results}
     return 2 if CheckOutcome.ERROR in outcomes else int(not all(outcome.is_good for outcome in outcomes))
 
 
-def _run_text(scripts: list[str], options: RunOptions) -> list[ScriptResult]:
-    style, results = style_for(sys.stdout), []
-    checks: list[CheckResult] = []
-    with closing(run_scripts(scripts, options)) as messages:
-        for script, message in messages:
-            if isinstance(message, CheckResult):
-                checks.append(message)
-                _print(run_text.check_lines(script, message, style))
-            elif message is None:
-                results.append(ScriptResult(script, tuple(checks)))
-                checks = []
-    return results
+def _report(arguments: argparse.Namespace) -> RunReport:
+    if arguments.ktap:
+        return KtapReport()
+    return JsonReport() if arguments.json else TextReport(style_for(sys.stdout))
 
 
-def _run_ktap(scripts: list[str], options: RunOptions) -> list[ScriptResult]:
+def _run(scripts: Sequence[str], options: RunOptions, report: RunReport) -> list[ScriptResult]:
+    """Run the scripts and report each result when it is there."""
     results: list[ScriptResult] = []
     checks: list[CheckResult] = []
-    _print(run_ktap.head(len(scripts)))
-    with closing(run_scripts(scripts, options)) as messages:
+    _print(report.begin(len(scripts)))
+    with closing(run_scripts(scripts, options, _tell_of_wait)) as messages:
         for script, message in messages:
             if isinstance(message, Plan):
-                _print(run_ktap.script_head(message.checks))
+                _print(report.plan(message))
             elif isinstance(message, CheckResult):
                 checks.append(message)
-                if message.name:
-                    _print(run_ktap.check_lines(len(checks), message))
+                _print(report.check(script, len(checks), message))
             else:
                 results.append(ScriptResult(script, tuple(checks)))
-                _print(run_ktap.script_lines(len(results), results[-1]))
+                _print(report.script(len(results), results[-1]))
                 checks = []
     return results
+
+
+def _tell_of_wait(script: str, seconds: float) -> None:
+    print(f"kexecdbg: {script} has {seconds:g} s to end what it runs; Ctrl-C ends it at once", file=sys.stderr)
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
 from kexecdbg.session.check_results import CheckOutcome, CheckResult, Plan, ScriptResult, pack, unpack
-from kexecdbg.session.runner import RunOptions, run_scripts
+from kexecdbg.session.runner import END_SECONDS, RunOptions, run_scripts
 
 WAYS = """\
 import os, signal, sys, time
@@ -163,6 +166,24 @@ def test_what_is_left_when_nobody_listens_any_more(tmp_path: Path) -> None:
     assert set(psutil.Process().children()) != before
     messages.close()
     assert set(psutil.Process().children()) == before
+
+
+def test_a_second_ctrl_c_ends_what_does_not_let_itself_be_ended(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = "import os, signal\ndef check_stubborn():\n"
+    text += f"    with open({str(pipe)!r}, 'w') as pipe: pipe.write(str(os.getpid()))\n"
+    text += "    while True:\n        try: signal.pause()\n        except BaseException: pass\n"
+    command = [sys.executable, "-m", "kexecdbg", "run", str(script(tmp_path, text))]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+        stubborn = psutil.Process(int(pipe.read_text()))
+        run.send_signal(signal.SIGINT)
+        assert run.stderr is not None
+        assert "script.py has 30 s to end what it runs; Ctrl-C ends it at once" in run.stderr.readline()
+        run.send_signal(signal.SIGINT)
+        assert run.wait(END_SECONDS / 2) == 130
+        assert run.stderr.read() == "kexecdbg: interrupted\n"
+    assert not stubborn.is_running()
 
 
 def test_messages_survive_the_way() -> None:

@@ -1,16 +1,20 @@
-"""KTAP and JUnit of given results, line by line."""
+"""KTAP, JUnit, JSON and text of given results, line by line."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
 
 from kexecdbg.errors import EnvironmentProblem
-from kexecdbg.session.check_results import CheckOutcome, CheckResult, ScriptResult
-from kexecdbg.ui import run_ktap, run_text
+from kexecdbg.session.check_results import CheckOutcome, CheckResult, Plan, ScriptResult
+from kexecdbg.ui.run_json import JsonReport
 from kexecdbg.ui.run_junit import write_junit
+from kexecdbg.ui.run_ktap import KtapReport
+from kexecdbg.ui.run_report import RunReport
+from kexecdbg.ui.run_text import TextReport
 from kexecdbg.ui.style import Style
 
 GOOD = ScriptResult(
@@ -32,21 +36,21 @@ UNREADABLE = ScriptResult("no.py", (CheckResult("", CheckOutcome.ERROR, "SyntaxE
 SKIPPED = ScriptResult("later.py", (CheckResult("check_f", CheckOutcome.SKIPPED, "later"),))
 
 
-def ktap(*results: ScriptResult) -> str:
-    lines = [*run_ktap.head(len(results))]
+def lines_of(report: RunReport, *results: ScriptResult) -> list[str]:
+    """All that ``report`` has to say, as `kexecdbg run` asks for it."""
+    lines = [*report.begin(len(results))]
     for number, result in enumerate(results, 1):
-        named = [check for check in result.checks if check.name]
-        if named:
-            lines += run_ktap.script_head([check.name for check in named])
-        for place, check in enumerate(named, 1):
-            lines += run_ktap.check_lines(place, check)
-        lines += run_ktap.script_lines(number, result)
-    return "\n".join(lines)
+        if named := tuple(check.name for check in result.checks if check.name):
+            lines += report.plan(Plan(named))
+        for place, check in enumerate(result.checks, 1):
+            lines += report.check(result.name, place, check)
+        lines += report.script(number, result)
+    return [*lines, *report.end(results, 3.25)]
 
 
 def test_ktap() -> None:
     assert (
-        ktap(GOOD, BAD, UNREADABLE, SKIPPED)
+        "\n".join(lines_of(KtapReport(), GOOD, BAD, UNREADABLE, SKIPPED))
         == """\
 KTAP version 1
 1..4
@@ -101,17 +105,38 @@ def test_junit_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 
 def test_text_has_one_line_a_check_and_the_evidence_under_it() -> None:
-    lines = [line for check in BAD.checks for line in run_text.check_lines("bad.py", check, Style())]
-    assert lines == [
-        "FAILED     bad.py check_c  0.0 s",
+    assert lines_of(TextReport(Style()), BAD) == [
+        "FAILED     bad#1.py check_c  0.0 s",
         "  expected 1; it is 2",
         "    evidence ?[31m",
         "  bad.py:3",
         "  x",
-        "TIMED OUT  bad.py check_d  0.0 s",
+        "TIMED OUT  bad#1.py check_d  0.0 s",
         "  30 s",
-        "ERROR      bad.py check_e  0.0 s",
+        "ERROR      bad#1.py check_e  0.0 s",
         "  qemu: not found",
+        "1 failed, 1 timed out, 1 error; 3.2 s",
     ]
-    summary = run_text.summary_line([GOOD, BAD], 3.25, Style())
-    assert summary == "1 passed, 1 failed, 1 skipped, 1 timed out, 1 error; 3.2 s"
+    assert lines_of(TextReport(Style()), GOOD)[-1] == "1 passed, 1 skipped; 3.2 s"
+
+
+def test_json() -> None:
+    (line,) = lines_of(JsonReport(), GOOD, BAD, UNREADABLE)
+    document = json.loads(line)
+    good, bad, unreadable = document["scripts"]
+    assert document["counts"] == {"passed": 1, "failed": 1, "skipped": 1, "timed out": 1, "error": 2}
+    assert (document["seconds"], good["script"], good["outcome"], bad["outcome"]) == (
+        3.25,
+        "good.py",
+        "passed",
+        "error",
+    )
+    assert good["checks"][0] == {
+        "name": "check_a", "outcome": "passed", "reason": None, "details": [], "output": ["TTBR0 = 0x1000", ""],
+        "seconds": 0.25,
+    }  # fmt: skip
+    assert bad["checks"][0]["details"] == ["  evidence \x1b[31m", "bad.py:3"]
+    assert unreadable == {
+        "script": "no.py", "outcome": "error", "reason": "SyntaxError: invalid", "details": ["no.py:1: ("],
+        "checks": [],
+    }  # fmt: skip
