@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, ReachableCode, reachable_code
+from kexecdbg.arm64.instructions import (
+    INSTRUCTION_SIZE,
+    Flow,
+    Instruction,
+    ReachableCode,
+    accessed_register,
+    reachable_code,
+)
 from kexecdbg.arm64.regimes import Regime, current_el, regime_of
 from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.checks.enable_site import pending_write, writes_sctlr
@@ -26,10 +33,8 @@ _LONGEST_SET_UP = 512
 _SET_UP_REGISTERS = ("TTBR0", "TTBR1", "TCR", "TCR2", "MAIR", "VBAR")
 _VECTOR_SIZE = 0x80
 """Bytes of each vector (Arm ARM D1.3.1.5)."""
-_OBSERVED = (
-    *(f"X{number}" for number in range(31)),
-    "SP",
-    "PSTATE",
+_GENERAL = (*(f"X{number}" for number in range(31)), "SP", "PSTATE")
+_SYSTEM = (
     "HCR_EL2",
     *(
         f"{name}_EL{el}"
@@ -37,7 +42,8 @@ _OBSERVED = (
         for name in ("SCTLR", "TCR", "MAIR", "TTBR0", "TTBR1", "VBAR", "ESR", "FAR", "ELR", "SPSR")
     ),
 )
-"""Registers whose change a step shows."""
+_OBSERVED = (*_GENERAL, *_SYSTEM)
+"""Registers whose change a step shows. A gdbstub sends the general ones at once, each system register by itself."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +140,8 @@ def run_to_switch(debugger: Debugger, seconds: float | None = None) -> tuple[Ste
         if pc not in stops:
             pc = debugger.run_to(stops, seconds)
         if pc in set_ups:
-            records = _step_through(debugger, pc, ends)
-            if _at_switch(debugger.state(), debugger):
+            records, state = _step_through(debugger, pc, ends)
+            if _at_switch(state, debugger):
                 return records
         elif _at_switch(debugger.state(), debugger):
             return ()
@@ -181,20 +187,24 @@ def _set_up_start(code: ReachableCode, switch: Instruction) -> int | None:
     return None
 
 
-def _step_through(debugger: Debugger, first: int, ends: Collection[int]) -> tuple[StepRecord, ...]:
-    """Step and record from ``first`` until the PC is one of ``ends``, or leaves the code that leads there."""
+def _step_through(debugger: Debugger, first: int, ends: Collection[int]) -> tuple[tuple[StepRecord, ...], CpuState]:
+    """Step and record from ``first`` until the PC is one of ``ends``, or leaves the code that leads there.
+
+    Also gives the state there.
+    """
     records = []
+    state = debugger.state()
     for _ in range(_LONGEST_SET_UP):
-        records.append(step_recorded(debugger))
-        pc = debugger.state().require("PC", "which instruction comes next")
+        record, state = step_recorded(debugger, state)
+        records.append(record)
+        pc = state.require("PC", "which instruction comes next")
         if pc in ends or not first <= pc < first + _SET_UP_WINDOW * INSTRUCTION_SIZE:
             break
-    return tuple(records)
+    return tuple(records), state
 
 
-def step_recorded(debugger: Debugger) -> StepRecord:
-    """Step one instruction and say what it changed."""
-    before = debugger.state()
+def step_recorded(debugger: Debugger, before: CpuState) -> tuple[StepRecord, CpuState]:
+    """Step one instruction from the state ``before`` and say what it changed; the record, and the state after it."""
     pc = before.require("PC", "which instruction comes next")
     try:
         instruction = instruction_at(before, debugger.memory, pc)
@@ -203,12 +213,30 @@ def step_recorded(debugger: Debugger) -> StepRecord:
     old = {name: before.get(name) for name in _OBSERVED}
     debugger.step()
     after = debugger.state()
+    kept = set(_SYSTEM) - _possibly_written(instruction, before, after)
+    after = after.with_unchanged({name: value for name in kept if (value := old[name]) is not None})
     changes = []
     for name, value in old.items():
         new = after.get(name)
         if new is not None and new != value:
             changes.append(RegisterChange(name, value, new))
-    return StepRecord(instruction, tuple(changes))
+    return StepRecord(instruction, tuple(changes)), after
+
+
+def _possibly_written(instruction: Instruction, before: CpuState, after: CpuState) -> frozenset[str]:
+    """Which of :data:`_SYSTEM` ``instruction`` can have changed, which has led from ``before`` to ``after``.
+
+    Only MSR, an exception and the return from one write to any of them (Arm ARM D1.3, AArch64.TakeException()).
+    """
+    if instruction.flow is Flow.EXCEPTION or after.get("PC") not in instruction.successors():
+        return frozenset(_SYSTEM)
+    move = instruction.system_move
+    if move is None or not move.is_write:
+        return frozenset()
+    if move.register == "HCR_EL2":  # whose E2H decides which registers the names of others stand for
+        return frozenset(_SYSTEM)
+    el = current_el(before)
+    return frozenset(accessed_register(move.register, el, e2h) for e2h in (False, True))
 
 
 def judge_here(debugger: Debugger) -> Verdict:
@@ -225,9 +253,9 @@ def step_over_switch(debugger: Debugger, verdict: Verdict, follow: bool) -> Obse
     Raises:
         TargetError: the write itself did not go to the next instruction, or the machine ended.
     """
-    record, first, unread = _step_watching_exceptions(debugger)
+    record, state, first, unread = _step_watching_exceptions(debugger, debugger.state())
     steps = [record]
-    pc = debugger.state().require("PC", "where the write went")
+    pc = state.require("PC", "where the write went")
     predicted = verdict.prediction.first
     write_faults = predicted is not None and predicted.elr == verdict.situation.site
     if pc != verdict.situation.next_pc and not (write_faults and (first is not None or unread)):
@@ -236,13 +264,13 @@ def step_over_switch(debugger: Debugger, verdict: Verdict, follow: bool) -> Obse
             "it may be trapped to a higher exception level (HCR_EL2.TVM, or SCR_EL3)"
         )
     for _ in range(0 if first is not None or unread else _steps_to_exception(verdict)):
-        record, first, unread = _step_watching_exceptions(debugger)
+        record, state, first, unread = _step_watching_exceptions(debugger, state)
         steps.append(record)
         if first is not None or unread:
             break
     then = None
     if follow and first is not None:
-        record, then, unread = _step_watching_exceptions(debugger)
+        record, _, then, unread = _step_watching_exceptions(debugger, state)
         steps.append(record)
     return Observation(tuple(steps), first, then, follow, unread)
 
@@ -255,10 +283,12 @@ def _steps_to_exception(verdict: Verdict) -> int:
     return prediction.at.executed + 1
 
 
-def _step_watching_exceptions(debugger: Debugger) -> tuple[StepRecord, ExceptionRecord | None, str]:
-    """One step: its record, the exception that it took if it took one, and what of that cannot be read."""
-    record = step_recorded(debugger)
-    return record, *_exception_taken(debugger.state(), record.instruction)
+def _step_watching_exceptions(
+    debugger: Debugger, before: CpuState
+) -> tuple[StepRecord, CpuState, ExceptionRecord | None, str]:
+    """One step: its record, the state after it, the exception if it took one, and what of that cannot be read."""
+    record, after = step_recorded(debugger, before)
+    return record, after, *_exception_taken(after, record.instruction)
 
 
 def _exception_taken(state: CpuState, interrupted: Instruction) -> tuple[ExceptionRecord | None, str]:

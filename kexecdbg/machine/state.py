@@ -66,6 +66,10 @@ class CpuState:
         """The same state, with ``values`` for registers that the source cannot read: they are what the CPU has."""
         return CpuState(_Completed(self.source, values), self.assumed) if values else self
 
+    def with_unchanged(self, values: Mapping[str, int]) -> CpuState:
+        """The same state, with ``values`` that the source is known to have still: it is not asked for them."""
+        return CpuState(_Remembered(values, self.source), self.assumed)
+
     def assumed_names(self) -> Iterator[str]:
         """Names of the registers whose value does not come from the machine."""
         return iter(self.assumed)
@@ -82,3 +86,16 @@ class _Completed:
         """The source's value, or else the other."""
         value = self.source.get(name)
         return self.missing.get(name) if value is None else value
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    """Register values that were read before, and a source for the others."""
+
+    values: Mapping[str, int]
+    source: RegisterValues
+
+    def get(self, name: str, /) -> int | None:
+        """The value read before, or else the source's."""
+        value = self.values.get(name)
+        return self.source.get(name) if value is None else value
