@@ -84,6 +84,7 @@ def _shared_ram_file(stub: QemuStub, memory_map: MemoryMap, registers: RegisterV
 def _same_memory(shared: SharedRamFile, stub: StubMemory, memory_map: MemoryMap, registers: RegisterValues) -> bool:
     """Whether the file and the stub show the same RAM, compared where the CPU is working."""
     values = (registers.get(name) for name in _COMPARED)
-    samples = [value & _PAGE_ADDRESS for value in values if value is not None]
+    samples = {value & _PAGE_ADDRESS for value in values if value is not None}
     readable = [address for address in samples if memory_map.is_memory(address)]
-    return all(shared.read(address, 64) == stub.read(address, 64) for address in readable)
+    with stub.many_reads():
+        return all(shared.read(address, 64) == stub.read(address, 64) for address in readable)
