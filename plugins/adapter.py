@@ -179,7 +179,10 @@ class GdbDebugger:
             raise TargetError("the CPU is halted, in WFI or powered off; it cannot be stepped")
         thread = gdb.selected_thread().global_num
         before, written = self._written.get(thread, {}), {} if self.has_system_registers else self._write_ahead()
-        with _inside_command(), _other_cpus_held():
+        if gdb.parameter(_LOCKING) != "on":
+            # The other CPUs are held in a step: QEMU resumes the threads that a vCont packet names (gdbstub.c).
+            _set_during_command(_LOCKING, "step")
+        with _inside_command():
             gdb.execute("stepi", to_string=True)
         _check_alive()
         if written and self.state().get("PC") == written.pop("PC"):
@@ -314,42 +317,30 @@ def stepping_inside_command() -> bool:
 @contextlib.contextmanager
 def _inside_command() -> Iterator[None]:
     global _commands_stepping
+    _set_during_command(_NO_STOP_REPORTS, "on")
     _commands_stepping += 1
     try:
-        with _no_stop_reports():
-            yield
+        yield
     finally:
         _commands_stepping -= 1
 
 
-@contextlib.contextmanager
-def _no_stop_reports() -> Iterator[None]:
-    """Keep GDB from printing a line for each stop, where it has the setting (GDB 12 and later)."""
-    setting = "suppress-cli-notifications"
+_LOCKING = "scheduler-locking"
+_NO_STOP_REPORTS = "suppress-cli-notifications"
+"""Keeps GDB from printing a line for each stop; GDB has it since version 12."""
+_settings_before: dict[str, str] = {}
+
+
+def _set_during_command(setting: str, value: str) -> None:
+    """Change a setting of GDB, if it has it, until :func:`end_of_command`; each change is a line of GDB/MI output."""
+    if setting in _settings_before:
+        return
     try:
         before = gdb.parameter(setting)
     except RuntimeError:
-        yield
         return
-    gdb.execute(f"set {setting} on", to_string=True)
-    try:
-        yield
-    finally:
-        gdb.execute(f"set {setting} {'on' if before else 'off'}", to_string=True)
-
-
-@contextlib.contextmanager
-def _other_cpus_held() -> Iterator[None]:
-    """Let only the selected CPU execute: QEMU resumes the threads that a vCont packet names (gdbstub.c)."""
-    before = gdb.parameter("scheduler-locking")
-    if len(gdb.selected_inferior().threads()) == 1 or before == "on":
-        yield
-        return
-    gdb.execute("set scheduler-locking on", to_string=True)
-    try:
-        yield
-    finally:
-        gdb.execute(f"set scheduler-locking {before}", to_string=True)
+    _settings_before[setting] = before if isinstance(before, str) else "on" if before else "off"
+    gdb.execute(f"set {setting} {value}", to_string=True)
 
 
 @contextlib.contextmanager
@@ -414,7 +405,9 @@ def lacking() -> str:
 
 
 def end_of_command() -> tuple[str, ...]:
-    """See :meth:`GdbDebugger.end_of_command`; of every connection."""
+    """See :meth:`GdbDebugger.end_of_command`; of every connection. GDB's settings are again what they were."""
+    while _settings_before:
+        gdb.execute("set {} {}".format(*_settings_before.popitem()), to_string=True)
     return tuple(remark for each in _debuggers.values() for remark in each.end_of_command())
 
 
