@@ -101,6 +101,8 @@ class GdbSession:
                 "set height 0",
                 "set width 0",
                 "set style enabled off",
+                # No signal frames of user programs to look for: GDB would read memory around the PC thrice a step.
+                "set osabi none",
             ):
                 self.command(line, _START_SECONDS)
             if load_commands:
