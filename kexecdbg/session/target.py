@@ -14,7 +14,6 @@ from kexecdbg.lab.linux.guest import LinuxGuest, LinuxMachine, boot_linux
 from kexecdbg.lab.recipe import LabGuest
 from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.qemu.process import CommandLine, QemuProcess
-from kexecdbg.session.replay_on_pipe import gdb_target
 
 KernelStop = Literal["start", "init", "loaded"]
 
@@ -114,6 +113,9 @@ class TraceTarget:
     @contextmanager
     def open(self) -> Iterator[OpenTarget]:
         """See :class:`Target`."""
+        # Imported late: it is half of what a script's start would take, and most scripts run on no trace.
+        from kexecdbg.session.replay_on_pipe import gdb_target
+
         yield OpenTarget(gdb_target(self.file, self.state), self.symbols, recorded=True)
 
 
