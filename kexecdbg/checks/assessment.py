@@ -1,6 +1,6 @@
 """The verdict on a machine that is only partly known: what was found, what is excluded, and what it takes to tell more.
 
-On a machine of which everything is known it says what :func:`kexecdbg.checks.verdict.judge` says.
+On a machine of which everything is known it says what :func:`kexecdbg.checks.judging.judge` says.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from kexecdbg.checks.consistency import Consistency
 from kexecdbg.checks.exceptions import fetch_abort
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.given_switch import given_switch
+from kexecdbg.checks.judging import by_severity, judgement_of
 from kexecdbg.checks.observed import ObservedSituation, observe
-from kexecdbg.checks.prediction import Outcome, Place, Prediction, predict
+from kexecdbg.checks.predicting import predict
+from kexecdbg.checks.prediction import Outcome, Place, Prediction
 from kexecdbg.checks.rule_status import RuleStatus, Standing, statuses_of
 from kexecdbg.checks.rules import all_rules
 from kexecdbg.checks.situation import Situation
 from kexecdbg.checks.table_base import walked_ranges
-from kexecdbg.checks.verdict import Judgement, by_severity, judgement_of
+from kexecdbg.checks.verdict import Judgement
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError
 
 _DESCRIPTOR = 8

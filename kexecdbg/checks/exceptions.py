@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kexecdbg.arm64.evaluation import Stop, StopReason
 from kexecdbg.arm64.evaluation.loads_and_stores import load_store, syndrome_of
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.instructions import Instruction
 from kexecdbg.arm64.syndromes import data_abort_esr, instruction_abort_esr
+from kexecdbg.checks.prediction import ExceptionRecord
 
 _ALIGNMENT_FAULT = 0x21
 _ESR_UNKNOWN_REASON = 0x0200_0000
 """ESR_ELx of an undefined instruction: EC 0, IL 1 (Arm ARM D24.2.40)."""
 _ESR_SP_ALIGNMENT = 0x26 << 26 | 1 << 25
 _ISV = 1 << 24
-
-
-@dataclass(frozen=True)
-class ExceptionRecord:
-    """An exception as the syndrome registers of its target level show it.
-
-    Attributes:
-        esr, elr: register values.
-        far: register value, or ``None`` when this exception leaves FAR alone.
-        el: the exception level it is taken to; ``None`` for the one the code runs at.
-    """
-
-    esr: int
-    far: int | None
-    elr: int
-    el: int | None = None
 
 
 def fetch_abort(fault: Fault, address: int, el: int) -> ExceptionRecord:

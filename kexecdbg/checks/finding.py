@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it takes the whole evaluator, half of the start of ``kexecdbg decode``
-    from kexecdbg.checks.exceptions import ExceptionRecord
+    from kexecdbg.checks.prediction import ExceptionRecord
 
 
 class Severity(enum.Enum):

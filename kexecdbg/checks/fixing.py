@@ -11,8 +11,9 @@ from kexecdbg.arm64.regimes import SCTLR_EE
 from kexecdbg.checks.code_corrections import CodeCorrection, code_correction
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.checks.finding import DescriptorRepair, Finding, RegisterRepair, Repair, Severity
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import instruction_at, situation_at
-from kexecdbg.checks.verdict import Verdict, judge
+from kexecdbg.checks.verdict import Verdict
 from kexecdbg.errors import MemoryUnreadableError, TargetError, UsageError
 from kexecdbg.machine.debugger import Debugger
 from kexecdbg.machine.memory import write_and_verify

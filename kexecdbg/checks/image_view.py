@@ -12,10 +12,10 @@ from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.arm64.walk import walk
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.image_entry import Entry, entry_of
+from kexecdbg.checks.judging import by_severity
 from kexecdbg.checks.relocating.code_search import find_relocation_code
 from kexecdbg.checks.relocation import CODE_PAGE_SIZE, VECTORS_SIZE, Relocation
 from kexecdbg.checks.rules import all_rules
-from kexecdbg.checks.verdict import by_severity
 from kexecdbg.errors import KexecdbgError, MemoryUnreadableError, RegisterUnknownError, UsageError
 from kexecdbg.kexec.argument import Addressing, ArgumentLayout, RelocationArgument, Role
 from kexecdbg.kexec.audit import audit

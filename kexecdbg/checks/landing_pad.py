@@ -29,7 +29,8 @@ from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import SCTLR_EE
 from kexecdbg.arm64.walk_result import Walk
 from kexecdbg.checks.finding import DescriptorRepair
-from kexecdbg.checks.prediction import Outcome, predict, vector_after
+from kexecdbg.checks.predicting import predict, vector_after
+from kexecdbg.checks.prediction import Outcome
 from kexecdbg.checks.situation import OverlayMemory, Situation, read_through
 from kexecdbg.checks.verdict import Verdict
 from kexecdbg.errors import MemoryUnreadableError, UsageError

@@ -19,7 +19,8 @@ from kexecdbg.arm64.ranges import TableScan
 from kexecdbg.arm64.regimes import SCTLR_M, Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.copy_loop import CopyLoop, find_copy_loop
-from kexecdbg.checks.exceptions import ExceptionRecord, data_abort
+from kexecdbg.checks.exceptions import data_abort
+from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.table_scans import scan_tables
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError
 from kexecdbg.kexec.argument import Addressing, RelocationArgument, Role

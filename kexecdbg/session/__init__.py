@@ -10,9 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kexecdbg.checks.exceptions import ExceptionRecord
     from kexecdbg.checks.finding import Finding, Severity
-    from kexecdbg.checks.prediction import Outcome, Prediction
+    from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Prediction
     from kexecdbg.checks.verdict import Judgement
     from kexecdbg.session.failures import ExpectationFailed, NotOnThisTarget, Skip, TimedOut
     from kexecdbg.session.registers import Registers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kexecdbg.arm64.bits import bits
-from kexecdbg.checks.exceptions import ExceptionRecord
+from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.errors import TargetError
 from kexecdbg.lab.boot import LabMachine
 from kexecdbg.lab.recipe import LabGuest

@@ -12,7 +12,7 @@ from typing import Any
 
 from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.syndromes import is_as_predicted
-from kexecdbg.checks.exceptions import ExceptionRecord
+from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.errors import TargetError
 from kexecdbg.lab.boot import LabMachine, boot
 from kexecdbg.lab.recipe import LabGuest

@@ -26,8 +26,8 @@ class KexecCheck(Command):
         add_assume_option(parser)
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
+        from kexecdbg.checks.judging import judge
         from kexecdbg.checks.situation import situation_at
-        from kexecdbg.checks.verdict import judge
         from kexecdbg.ui import json_form
         from kexecdbg.ui.verdict_text import verdict_text
 

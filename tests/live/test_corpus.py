@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import situation_at
-from kexecdbg.checks.verdict import judge
 from kexecdbg.trace.reader import Trace
 from kexecdbg.ui import json_form
 from tests.live.machines import SECONDS

@@ -10,12 +10,12 @@ import pytest
 from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.regimes import SCTLR_M, current_el
 from kexecdbg.arm64.syndromes import is_as_predicted
-from kexecdbg.checks.exceptions import ExceptionRecord
 from kexecdbg.checks.finding import Severity
-from kexecdbg.checks.prediction import Outcome
+from kexecdbg.checks.judging import judge
+from kexecdbg.checks.prediction import ExceptionRecord, Outcome
 from kexecdbg.checks.situation import situation_at
 from kexecdbg.checks.stuck.diagnosis import Condition, diagnose
-from kexecdbg.checks.verdict import Judgement, Verdict, judge
+from kexecdbg.checks.verdict import Judgement, Verdict
 from kexecdbg.lab.enable import EnableCase
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.records import ExceptionTaken

@@ -9,8 +9,9 @@ from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import current_el, mmu_enabled, regime_of
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import Situation
-from kexecdbg.checks.verdict import Judgement, Verdict, judge
+from kexecdbg.checks.verdict import Judgement, Verdict
 from kexecdbg.machine.state import CpuState
 
 _IMAGE_LOST = frozenset({"K09"})

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, decode_instruction
 from kexecdbg.checks.copy_loop import ArgumentRead
-from kexecdbg.checks.exceptions import ExceptionRecord, undefined_instruction
+from kexecdbg.checks.exceptions import undefined_instruction
 from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.relocation import Relocation
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation

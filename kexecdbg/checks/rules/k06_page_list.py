@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kexecdbg.checks.exceptions import ExceptionRecord
 from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.relocation import Relocation
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.geometry import LAST_LEVEL
 from kexecdbg.arm64.walk_result import Walk
-from kexecdbg.checks.exceptions import ExceptionRecord, data_abort
+from kexecdbg.checks.exceptions import data_abort
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Severity
+from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.relocation import Relocation, copies_with_mmu_off
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation

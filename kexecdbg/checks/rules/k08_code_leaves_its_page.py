@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, decode_instruction
-from kexecdbg.checks.exceptions import ExceptionRecord, data_abort, fetch_abort, undefined_instruction
+from kexecdbg.checks.exceptions import data_abort, fetch_abort, undefined_instruction
 from kexecdbg.checks.finding import Finding, Severity
+from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.references import Reference, leaving
 from kexecdbg.checks.relocation import CODE_PAGE_SIZE, Relocation
 from kexecdbg.checks.rule import Rule

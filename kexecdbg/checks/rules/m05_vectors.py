@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kexecdbg.arm64.faults import Access, FaultKind
 from kexecdbg.checks.finding import Finding, Severity
-from kexecdbg.checks.prediction import predict, vector_after
+from kexecdbg.checks.predicting import predict, vector_after
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
 

@@ -27,12 +27,13 @@ from kexecdbg.arm64.regimes import (
 from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.checks.fixing import RepairPlan, plan_repairs
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.situation import instruction_at, situation_at
 from kexecdbg.checks.stuck.lead_in import can_have_written
 from kexecdbg.checks.stuck.search import Searched, find_switches, near
 from kexecdbg.checks.stuck.syndrome import HeldSyndrome, Standing
-from kexecdbg.checks.verdict import Verdict, judge
+from kexecdbg.checks.verdict import Verdict
 from kexecdbg.errors import ArchitectureError, MemoryUnreadableError, RegisterUnknownError, UsageError
 from kexecdbg.machine.state import CpuState
 

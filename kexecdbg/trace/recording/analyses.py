@@ -9,9 +9,9 @@ from kexecdbg.arm64.regimes import Regime, current_el, regime_of
 from kexecdbg.arm64.scan import scan, scan_stage2
 from kexecdbg.arm64.stage2 import stage2_enabled
 from kexecdbg.arm64.walk import walk
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import Situation, situation_at
 from kexecdbg.checks.stuck.diagnosis import diagnose
-from kexecdbg.checks.verdict import judge
 from kexecdbg.errors import KexecdbgError
 from kexecdbg.kexec.argument import Role
 from kexecdbg.kexec.list_reader import read_page_list

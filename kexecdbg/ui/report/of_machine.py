@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.walk import walk
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import situation_at
 from kexecdbg.checks.stepping import Observation, Stepped
 from kexecdbg.checks.stuck.diagnosis import Condition, Diagnosis, diagnose
-from kexecdbg.checks.verdict import Judgement, Verdict, judge
+from kexecdbg.checks.verdict import Judgement, Verdict
 from kexecdbg.errors import MemoryUnreadableError, UsageError
 from kexecdbg.machine.state import CpuState
 from kexecdbg.ui.report.subject import Origin, Recorded, Subject, SymbolOf

@@ -11,9 +11,10 @@ from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.instructions import Instruction, decode_instruction
 from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.checks.enable_site import writes_sctlr
-from kexecdbg.checks.exceptions import ExceptionRecord
+from kexecdbg.checks.judging import judge
+from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.situation import situation_at
-from kexecdbg.checks.verdict import Judgement, Verdict, judge
+from kexecdbg.checks.verdict import Judgement, Verdict
 from kexecdbg.errors import ArchitectureError, MemoryUnreadableError, RegisterUnknownError, UsageError
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.records import ExceptionTaken

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
-from kexecdbg.checks.exceptions import ExceptionRecord
+from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.verdict import Judgement, Verdict
 from kexecdbg.machine.state import CpuState
 

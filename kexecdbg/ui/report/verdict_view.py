@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kexecdbg.arm64.syndromes import decode_syndrome
-from kexecdbg.checks.exceptions import ExceptionRecord
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair
-from kexecdbg.checks.prediction import Outcome
+from kexecdbg.checks.prediction import ExceptionRecord, Outcome
 from kexecdbg.checks.rules import all_rules
 from kexecdbg.checks.verdict import Verdict
 from kexecdbg.ui.report.subject import Subject

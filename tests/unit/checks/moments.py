@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from kexecdbg.arm64.geometry import TableFormat
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Repair
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import Situation, situation_at
-from kexecdbg.checks.verdict import Verdict, judge
+from kexecdbg.checks.verdict import Verdict
 from kexecdbg.lab.tables import LINUX_4K_48BIT, TableBuilder
 from kexecdbg.machine.memory import BytesMemory
 from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind

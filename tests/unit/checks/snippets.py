@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import Situation, situation_at
-from kexecdbg.checks.verdict import Verdict, judge
+from kexecdbg.checks.verdict import Verdict
 from kexecdbg.lab.tables import TableBuilder
 from kexecdbg.machine.memory import BytesMemory
 from kexecdbg.machine.state import CpuState

@@ -9,11 +9,13 @@ import pytest
 from kexecdbg.arm64.faults import Access
 from kexecdbg.checks.finding import DescriptorRepair, Severity
 from kexecdbg.checks.fixing import plan_repairs
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.lead_up import ways_to
-from kexecdbg.checks.prediction import ExceptionRecord, Outcome, predict
+from kexecdbg.checks.predicting import predict
+from kexecdbg.checks.prediction import ExceptionRecord, Outcome
 from kexecdbg.checks.situation import situation_at
 from kexecdbg.checks.touches import TouchKind
-from kexecdbg.checks.verdict import Judgement, judge
+from kexecdbg.checks.verdict import Judgement
 from kexecdbg.errors import UsageError
 from kexecdbg.machine.state import CpuState
 from kexecdbg.ui.style import Style

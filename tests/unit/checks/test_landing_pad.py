@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.landing_pad import B_SELF, PadKind, plan_landing_pad
 from kexecdbg.checks.pad_placement import is_in_memory, place, remove
 from kexecdbg.checks.prediction import Outcome
 from kexecdbg.checks.situation import situation_at
-from kexecdbg.checks.verdict import judge
 from kexecdbg.errors import MemoryUnreadableError, TargetError, UsageError
 from kexecdbg.machine.memory import BytesMemory
 from tests.unit.checks.moments import AP2, CODE, EE, EXEC, SCTLR, UXN, VECTORS, WXN, ZEROS, Moment

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from kexecdbg.checks.finding import DescriptorRepair, Severity
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import OverlayMemory, Situation
-from kexecdbg.checks.verdict import Judgement, judge
+from kexecdbg.checks.verdict import Judgement
 from kexecdbg.kexec.page_list import EntryKind, PageCopy, entry
 from kexecdbg.lab.new_kernel import DEVICE_TREE, NEW_KERNEL
 from kexecdbg.lab.relocation import (

@@ -9,7 +9,8 @@ import pytest
 from kexecdbg.arm64.instructions import decode_instruction
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.checks.enable_site import pending_write, writes_sctlr
-from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Prediction, predict
+from kexecdbg.checks.predicting import predict
+from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Prediction
 from kexecdbg.checks.situation import OverlayMemory, instruction_at, situation_at
 from kexecdbg.checks.stepping import Observation
 from kexecdbg.checks.table_view import tables_as_if_on, walk_in_range

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Prediction, predict
+from kexecdbg.checks.predicting import predict
+from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Prediction
 from kexecdbg.checks.verdict import Judgement
 from kexecdbg.lab.tables import TableBuilder
 from tests.unit.checks.moments import CODE, EL1, EXEC, MACHINE, NEXT, SITE, UART, UXN, VECTORS, Moment

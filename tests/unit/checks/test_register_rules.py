@@ -8,8 +8,9 @@ import pytest
 
 from kexecdbg.arm64.geometry import GRANULE_4K
 from kexecdbg.checks.finding import DescriptorRepair, Finding, RegisterRepair, Severity
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import Situation
-from kexecdbg.checks.verdict import Judgement, judge
+from kexecdbg.checks.verdict import Judgement
 from kexecdbg.lab.tables import TableBuilder, table_format
 from kexecdbg.machine.state import CpuState
 from tests.unit.checks.moments import (

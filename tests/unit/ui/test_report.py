@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import situation_at
-from kexecdbg.checks.verdict import judge
 from kexecdbg.errors import KexecdbgError
 from kexecdbg.lab.tables import TableBuilder
 from kexecdbg.machine.state import CpuState
