@@ -235,7 +235,11 @@ class QemuProcess:
         ]  # fmt: skip
         fds = ",".join(str(number) for number in descriptors)
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", supervisor.__file__, str(self.directory), fds, *command],
+            [
+                *(sys.executable, "-I", "-S", supervisor.__file__),
+                *(str(self.directory), str(self._private.lock), fds),
+                *command,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[*descriptors, self._private.lock],
