@@ -6,8 +6,6 @@ page list: it loads 64-bit entries one after the other, and tests their IND_DONE
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
 from kexecdbg.arm64.interfaces import PhysicalMemory
@@ -16,11 +14,9 @@ from kexecdbg.checks.relocating.landmarks import list_load
 from kexecdbg.checks.relocation import CODE_PAGE_SIZE
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.kexec.page_list import EntryKind
-from kexecdbg.machine.memory import PopulatedMemory
+from kexecdbg.machine.word_search import WordPattern, find_words
 
-_CHUNK = 16 << 20
-_MSR_SCTLR_EL1 = 0xD518_1000
-_MSR_REGISTER = 0x1F
+_SCTLR_EL1_WRITE = WordPattern(0xFFFF_FFE0, 0xD518_1000)
 _TEST_BIT = 0x3600_0000
 _TEST_BIT_MASK = 0x7E00_0000
 """TBZ and TBNZ (Arm ARM C6.2): bit 24 tells them apart, b5:b40 is the bit that is tested."""
@@ -29,9 +25,10 @@ _TESTED = {flag.bit_length() - 1 for flag in (EntryKind.DONE, EntryKind.SOURCE)}
 
 def find_relocation_code(memory: PhysicalMemory) -> tuple[int, ...] | None:
     """Physical addresses of the pages that begin with relocation code; ``None`` when memory cannot be searched."""
-    if not isinstance(memory, PopulatedMemory):
+    found = find_words(memory, [_SCTLR_EL1_WRITE])
+    if found is None:
         return None
-    pages = (page for start, end in memory.populated_ranges() for page in _pages_with_switch(memory, start, end))
+    pages = sorted({address - address % CODE_PAGE_SIZE for address in found.addresses})
     return tuple(page for page in pages if is_relocation_code(memory, page))
 
 
@@ -55,12 +52,3 @@ def goes_through_page_list(loop: CopyLoop) -> bool:
         if each.word & _TEST_BIT_MASK == _TEST_BIT
     }
     return list_load(loop) is not None and tested >= _TESTED
-
-
-def _pages_with_switch(memory: PhysicalMemory, start: int, end: int) -> Iterator[int]:
-    import numpy as np
-
-    for chunk in range(-(-start // CODE_PAGE_SIZE) * CODE_PAGE_SIZE, end, _CHUNK):
-        words = np.frombuffer(memory.read(chunk, min(_CHUNK, end - chunk)), "<u4")
-        places = np.flatnonzero((words & ~np.uint32(_MSR_REGISTER)) == _MSR_SCTLR_EL1)
-        yield from (chunk + page * CODE_PAGE_SIZE for page in np.unique(places // (CODE_PAGE_SIZE // 4)).tolist())

@@ -13,8 +13,8 @@ from kexecdbg.machine.state import CpuState
 
 _LONGEST = 32
 """How many instructions before the ``msr`` are looked at."""
-_BRANCHES_FROM = 256
-"""How many instructions before and after it are searched for branches into them."""
+BYTES_AROUND = 256 * INSTRUCTION_SIZE
+"""Before and after it, the instructions there are searched for branches into them."""
 
 
 def can_have_written(
@@ -52,9 +52,8 @@ def can_have_written(
 
 def _block_start(before: CpuState, memory: PhysicalMemory, site: int) -> int:
     """Address of the first instruction that is followed by all others up to ``site``, a bounded way back."""
-    around = _BRANCHES_FROM * INSTRUCTION_SIZE
     code: dict[int, Instruction] = {}
-    for address in range(max(0, site - around), site + around, INSTRUCTION_SIZE):
+    for address in range(max(0, site - BYTES_AROUND), site + BYTES_AROUND, INSTRUCTION_SIZE):
         try:
             code[address] = instruction_at(before, memory, address)
         except MemoryUnreadableError:

@@ -7,23 +7,21 @@ from dataclasses import dataclass
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.errors import MemoryUnreadableError
-from kexecdbg.machine.memory import PopulatedMemory
+from kexecdbg.machine.memory_map import MemoryMap, RegionKind, memory_map_of
 from kexecdbg.machine.state import CpuState
+from kexecdbg.machine.word_search import WordPattern, find_words, matching_words
 
 _CHUNK = 1 << 20
 _PAGE = 4096
 _AROUND = 1 << 16
 """Bytes before and after what a register points to that are searched."""
-_MOST = 1 << 31
-"""Bytes searched at most in memory that is read at memory speed."""
 _MOST_SLOWLY = 1 << 24
 """Bytes searched at most through a debugger: some seconds."""
 _POINTERS = (*(f"X{number}" for number in range(31)), "SP")
 _CONTROL_POINTERS = ("VBAR", "TTBR0", "ELR")
 
-_MSR_SCTLR = tuple(bytes((0x10, op1, 0xD5)) for op1 in (0x18, 0x1C, 0x1D, 0x1E))
-"""Upper three bytes of ``msr sctlr_el1|el2|el12|el3, xT``, little-endian (Arm ARM C6.2 MSR (register), D24.2.118)."""
-_RT = 0x1F
+SCTLR_WRITES = tuple(WordPattern(0xFFFF_FFE0, 0xD518_1000 | op1 << 16) for op1 in (0, 4, 5, 6))
+"""``msr sctlr_el1|el2|el12|el3, xT`` (Arm ARM C6.2 MSR (register), D24.2.118): op1 tells them apart."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Searched:
 
     Attributes:
         size: bytes.
-        everything: all of the memory that was ever written.
+        everything: all of the memory that holds anything but zeros.
     """
 
     size: int
@@ -63,24 +61,32 @@ def find_switches(
         mapped: physical ranges (end exclusive) that the tables map, which may hold the code.
         asked: ranges that the user wants searched, first.
     """
-    whole = isinstance(memory, PopulatedMemory)
-    if isinstance(memory, PopulatedMemory):
-        ranges, limit = [*asked, *memory.populated_ranges()], _MOST
-    else:
-        ranges, limit = _without_overlaps([*asked, *_near_registers(state, el), *mapped]), _MOST_SLOWLY
+    found = find_words(memory, SCTLR_WRITES)
+    if found is None:
+        return _search(memory, _without_overlaps([*asked, *_near_registers(state, el), *mapped]), _MOST_SLOWLY)
+    elsewhere = _search(memory, _without_overlaps(_outside_ram(memory, asked)), _MOST_SLOWLY)
+    addresses = sorted({*found.addresses, *elsewhere.addresses})
+    return SwitchSearch(tuple(addresses), Searched(found.size + elsewhere.searched.size, found.complete))
+
+
+def _search(memory: PhysicalMemory, ranges: Iterable[tuple[int, int]], limit: int) -> SwitchSearch:
+    """Read ``ranges``, up to ``limit`` bytes."""
     found: set[int] = set()
     size = 0
-    complete = True
     for start, end in ranges:
-        if size + end - start > limit:
-            complete = False
-            end = start + limit - size
-        for address, data in _read(memory, start, end):
-            found.update(address + offset for offset in _matches(data))
+        for address, data in _read(memory, start, min(end, start + limit - size)):
+            found.update(address + offset for offset in matching_words(data, SCTLR_WRITES))
             size += len(data)
-        if not complete:
-            break
-    return SwitchSearch(tuple(sorted(found)), Searched(size, whole and complete))
+    return SwitchSearch(tuple(sorted(found)), Searched(size, everything=False))
+
+
+def _outside_ram(memory: PhysicalMemory, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The parts of ``ranges`` that a search of all RAM leaves out: ROM, and flash."""
+    memory_map = memory_map_of(memory) or MemoryMap(())
+    for start, end in ranges:
+        for region in memory_map.regions:
+            if region.kind is RegionKind.ROM and region.start < end and start < region.end:
+                yield max(start, region.start), min(end, region.end)
 
 
 def near(address: int, pointer: int) -> bool:
@@ -128,13 +134,3 @@ def _read_pages(memory: PhysicalMemory, start: int, end: int) -> Iterator[tuple[
             yield address, memory.read(address, _PAGE)
         except MemoryUnreadableError:
             continue
-
-
-def _matches(data: bytes) -> Iterator[int]:
-    """Offsets of the aligned instruction words in ``data`` that write an SCTLR_ELx."""
-    for upper in _MSR_SCTLR:
-        position = data.find(upper)
-        while position >= 0:
-            if position % 4 == 1 and data[position - 1] <= _RT:
-                yield position - 1
-            position = data.find(upper, position + 1)
