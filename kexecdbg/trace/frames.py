@@ -40,6 +40,7 @@ class FrameType(enum.IntEnum):
     PAGES = 2
     STEPS = 3
     END = 4
+    SEARCH = 5
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from kexecdbg.trace.frames import MAX_BLOCK, compress, decompress
 
 _MAX_REGISTERS = 4096
 _MAX_REGIONS = 65536
-MAX_RANGES = 65536
-"""Of ``populated``, at most."""
 _LENGTH_BYTES = 4
 
 
@@ -35,8 +33,6 @@ class TraceHeader:
         target_description: the gdbstub's own description of the registers, XML text by file name (``target.xml``);
             a replay serves it again, so that GDB sees the names and numbers of the recorded QEMU.
         whole_memory: all RAM that anything had ever been written to was recorded, not only what was looked at.
-        populated: what of RAM had been written to when the recording began: start and end (exclusive), ascending; empty
-            when that is not known.
         recorder: program and version that wrote the file.
     """
 
@@ -50,7 +46,6 @@ class TraceHeader:
     device_registers: tuple[tuple[int, int, int], ...] = ()
     target_description: Mapping[str, str] = field(default_factory=dict)
     whole_memory: bool = False
-    populated: tuple[tuple[int, int], ...] = ()
     recorder: str = ""
 
     @property
@@ -98,7 +93,6 @@ def _from_document(document: Any) -> TraceHeader:
             regions=tuple(_region(row) for row in _bounded(document["regions"], _MAX_REGIONS)),
             target_description={_text(k): _text(v) for k, v in document["target_description"].items()},
             whole_memory=document["whole_memory"] is True,
-            populated=tuple(_range(row) for row in _bounded(document.get("populated", []), MAX_RANGES)),
             recorder=_text(document["recorder"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -125,13 +119,6 @@ def _region(row: Any) -> Region:
     if not 0 <= int(start) < int(end) <= 1 << 64:
         raise ValueError(f"region {row!r}")
     return Region(int(start), int(end), RegionKind(kind), _text(name), int(backing_offset))
-
-
-def _range(row: Any) -> tuple[int, int]:
-    start, end = map(int, row)
-    if not 0 <= start < end <= 1 << 64:
-        raise ValueError(f"range {row!r}")
-    return start, end
 
 
 def _device_register(row: Any) -> tuple[int, int, int]:

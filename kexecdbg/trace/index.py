@@ -7,6 +7,7 @@ from bisect import bisect_right
 from kexecdbg.errors import TraceError
 from kexecdbg.trace.frames import Frame, FrameType
 from kexecdbg.trace.page_frame import UNKNOWN_CONTENT, PageFrame
+from kexecdbg.trace.search_frame import SearchFrame
 from kexecdbg.trace.step_block import PAGE_SIZE, StepBlock
 
 
@@ -18,6 +19,7 @@ class TraceIndex:
         places: offset and size of each block of steps, in the order of the file.
         page_frames: offset and size of each frame of pages, in the order of the file.
         versions: state and content of each version of a page, by its physical address.
+        searches: state of each search of all memory, and offset and size of its frame.
     """
 
     def __init__(self) -> None:
@@ -25,6 +27,7 @@ class TraceIndex:
         self.places: list[tuple[int, int]] = []
         self.page_frames: list[tuple[int, int]] = []
         self.versions: dict[int, list[tuple[int, int]]] = {}
+        self.searches: list[tuple[int, tuple[int, int]]] = []
         self._firsts: list[int] = []
         self._first_contents: list[int] = []
         self._contents = 0
@@ -52,11 +55,14 @@ class TraceIndex:
             self._contents += pages.contents
             for version in pages.versions:
                 self.versions.setdefault(version.address, []).append((version.step, version.content))
+        elif frame.kind == FrameType.SEARCH:
+            self.searches.append((SearchFrame.state_of(frame.payload), location))
 
     def sort(self) -> None:
-        """Put the versions of each page in order; of those for the same state, the last in the file counts."""
+        """Put versions and searches in order; of those for the same state, the last in the file counts."""
         for rows in self.versions.values():
-            rows.sort(key=lambda row: row[0])
+            rows.sort(key=_state)
+        self.searches.sort(key=_state)
 
     def place_of(self, number: int) -> int:
         """Place of the block that holds step ``number``; for the number after the last step, of the last block."""
@@ -68,10 +74,10 @@ class TraceIndex:
             return range(0)
         return range(self.place_of(max(first, 0)), self.place_of(last - 1) + 1)
 
-    def first_change(self, page: int) -> int | None:
-        """State of the second version of ``page``: something wrote to it before; ``None`` when it has one only."""
-        rows = self.versions.get(page, [])
-        return rows[1][0] if len(rows) > 1 else None
+    def search_at(self, number: int) -> tuple[int, int] | None:
+        """Offset and size of the frame of the last search up to state ``number``."""
+        place = bisect_right(self.searches, number, key=_state)
+        return self.searches[place - 1][1] if place else None
 
     def version_step(self, page: int, number: int) -> int | None:
         """State of the last version of ``page`` up to state ``number``."""
@@ -95,4 +101,8 @@ class TraceIndex:
 
 
 def _place_after(rows: list[tuple[int, int]], number: int) -> int:
-    return bisect_right(rows, number, key=lambda row: row[0])
+    return bisect_right(rows, number, key=_state)
+
+
+def _state(row: tuple[int, object]) -> int:
+    return row[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -11,7 +10,6 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from kexecdbg.errors import TraceError
 from kexecdbg.machine.state import CpuState
@@ -19,8 +17,9 @@ from kexecdbg.trace.frames import FrameReader, FrameType
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.index import TraceIndex
 from kexecdbg.trace.page_frame import PageFrame
-from kexecdbg.trace.recorded_state import RecordedMemory, RecordedRegisters, WholeRecordedMemory
+from kexecdbg.trace.recorded_state import RecordedMemory, RecordedRegisters
 from kexecdbg.trace.records import Event, EventKind, ExceptionTaken, MemoryWrite, RegisterChange, TraceStep
+from kexecdbg.trace.search_frame import SearchFrame
 from kexecdbg.trace.step_block import (
     BECOMES_UNKNOWN,
     DATA_UNKNOWN,
@@ -32,6 +31,7 @@ from kexecdbg.trace.step_block import (
 
 _CACHED_BLOCKS = 4
 _CACHED_PAGE_FRAMES = 8
+_CACHED_SEARCHES = 2
 _END_SIZE = 8
 
 
@@ -72,6 +72,7 @@ class Trace:
         self._register_numbers = {name: number for number, name in enumerate(self.header.registers)}
         self._blocks: OrderedDict[int, StepBlock] = OrderedDict()
         self._page_frames: OrderedDict[int, bytes] = OrderedDict()
+        self._searches: OrderedDict[tuple[int, int], SearchFrame] = OrderedDict()
         self._first_writes: dict[int, int] = {}
 
     @classmethod
@@ -124,7 +125,7 @@ class Trace:
             TraceError: there is no such state.
         """
         self._check_state(number)
-        return WholeRecordedMemory(self, number) if self.header.whole_memory else RecordedMemory(self, number)
+        return RecordedMemory(self, number)
 
     def step(self, number: int) -> TraceStep:
         """What happened between states ``number`` and ``number + 1``.
@@ -238,32 +239,24 @@ class Trace:
             self._first_writes[page] = next(steps, self.steps)
         return self._first_writes[page]
 
-    def populated_in(self, page: int) -> int:
-        """The first state in which the page at physical address ``page`` had been written to, as far as it is recorded.
+    @property
+    def is_searchable(self) -> bool:
+        """Whether it is known of all memory where there is what the checks search for, in the last state at least."""
+        search = self.search_at(self.steps)
+        return bool(search.patterns) if search is not None else self.header.whole_memory and not self.warnings
 
-        It is that after the last state when nothing ever wrote there: the page was only read.
+    def search_at(self, number: int) -> SearchFrame | None:
+        """The last search of all memory up to state ``number``; ``None`` when there was none.
+
+        Raises:
+            TraceError: the part of the file that holds it is damaged.
         """
-        return self._populated.get(page, self.steps + 1)
-
-    @cached_property
-    def _populated(self) -> dict[int, int]:
-        populated = self.header.populated
-        starts = [start for start, _ in populated]
-        states: dict[int, int] = {}
-        for page in self.pages():
-            place = bisect_right(starts, page) - 1
-            if not populated or (place >= 0 and page < populated[place][1]):
-                states[page] = 0
-        for block in self.blocks():
-            pages, places = np.unique(block.write_pas & np.uint64(-PAGE_SIZE & (1 << 64) - 1), return_index=True)
-            steps: npt.NDArray[np.int64] = np.searchsorted(block.write_starts, np.array(places), side="right")
-            for page, step in zip(pages.tolist(), steps.tolist(), strict=True):
-                states.setdefault(page, block.first + step)
-        for page in self.pages():
-            later = self._index.first_change(page)
-            if later is not None:
-                states[page] = min(states.get(page, later), later)
-        return states
+        place = self._index.search_at(number)
+        if place is None:
+            return None
+        return _cached(
+            self._searches, place, _CACHED_SEARCHES, lambda: SearchFrame.unpack(self._reader.read_at(*place))
+        )
 
     def pages(self) -> list[int]:
         """Physical addresses of all pages of which anything was recorded, ascending."""
@@ -321,10 +314,11 @@ def _event(row: Any) -> Event:
     )
 
 
+KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
 
 
-def _cached(cache: OrderedDict[int, ValueT], key: int, limit: int, read: Callable[[], ValueT]) -> ValueT:
+def _cached(cache: OrderedDict[KeyT, ValueT], key: KeyT, limit: int, read: Callable[[], ValueT]) -> ValueT:
     """The value for ``key``, from the cache or by ``read``; the least recently used one goes when it is full."""
     if key not in cache:
         cache[key] = read()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.memory_map import MemoryMap
+from kexecdbg.machine.word_search import FoundWords, WordPattern
+from kexecdbg.trace.recorded_search import find_recorded_words
 from kexecdbg.trace.step_block import DATA_UNKNOWN, PAGE_SIZE, U8, U64
 
 if TYPE_CHECKING:
@@ -70,6 +72,10 @@ class RecordedMemory:
             data += piece
         return bytes(data)
 
+    def find_words(self, patterns: Sequence[WordPattern], /) -> FoundWords | None:
+        """See :class:`kexecdbg.machine.word_search.SearchableMemory`."""
+        return find_recorded_words(self._trace, self._number, patterns)
+
     def read_device_register(self, address: int, size: int) -> int:
         """A device register as it was when the recording began, if nothing has written to that device's page since.
 
@@ -102,21 +108,3 @@ class RecordedMemory:
                 at = block.data_starts[place]
                 data[start : start + size] = block.write_data[at : at + size]
         return None if any(unknown[offset : offset + length]) else bytes(data[offset : offset + length])
-
-
-class WholeRecordedMemory(RecordedMemory):
-    """Physical memory of a trace that has all RAM that was ever written, so that it can be searched whole."""
-
-    def populated_ranges(self) -> Iterator[tuple[int, int]]:
-        """Start and end (exclusive) of what had been written up to this state, ascending."""
-        start = end = -1
-        for page in self._trace.pages():
-            if self._trace.populated_in(page) > self._number:
-                continue
-            if page != end:
-                if start >= 0:
-                    yield start, end
-                start = page
-            end = page + PAGE_SIZE
-        if start >= 0:
-            yield start, end

@@ -11,11 +11,13 @@ from types import TracebackType
 import numpy as np
 
 from kexecdbg.errors import TraceError
+from kexecdbg.machine.word_search import Ranges, WordPattern
 from kexecdbg.trace.frames import FrameType, FrameWriter
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.page_frame import UNKNOWN_CONTENT, PageVersion, pack_pages
 from kexecdbg.trace.pending_steps import PendingSteps
 from kexecdbg.trace.records import Event, ExceptionTaken, MemoryWrite
+from kexecdbg.trace.search_frame import MAX_RANGES, pack_search
 from kexecdbg.trace.step_block import DATA_UNKNOWN, PAGE_SIZE, U8, U64, StepBlock, concatenate
 
 STEPS_PER_BLOCK = 4096
@@ -144,6 +146,19 @@ class TraceWriter:
         for step in {steps[0] + 1, *steps[1:]} if steps else ():
             self._add_version(step, address, UNKNOWN_CONTENT)
         self._lost.add(address)
+
+    def searched(self, patterns: Sequence[WordPattern], occupied: Ranges) -> None:
+        """Record that all memory was searched in the present state for words of ``patterns``; none: nothing is known.
+
+        Every page that holds one has been seen (:meth:`see`), and so will be every page that is written to from now on.
+
+        Args:
+            occupied: where RAM holds anything but zeros, in whole pages.
+        """
+        if len(occupied) > MAX_RANGES:
+            patterns, occupied = (), ()
+        self._write_versions()  # first: cut off between the two, the file does not claim what it has not got
+        self._frames.append(FrameType.SEARCH, pack_search(self.steps, patterns, occupied))
 
     def _content_number(self, data: bytes) -> int:
         digest = blake2b(data, digest_size=16).digest()

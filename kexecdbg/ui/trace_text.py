@@ -33,10 +33,19 @@ def overview_text(trace: Trace, style: Style) -> str:
     folded = list(_folded(trace))
     if folded:
         lines.append(hanging("folded", "; ".join(folded), _COLUMN))
-    touched = "what the run and the checks touched; kexec-why can search no more (record with --memory all)"
-    scope = "all that was ever written" if header.whole_memory else touched
-    lines.append(hanging("memory", f"{len(trace.pages()):,} pages, {scope}", _COLUMN))
+    lines.append(hanging("memory", memory_text(trace), _COLUMN))
     return "\n".join(lines)
+
+
+def memory_text(trace: Trace) -> str:
+    """How much of memory there is in a trace."""
+    pages = f"{len(trace.pages()):,} pages"
+    if trace.warnings:
+        return f"{pages} intact; how many are missing is not known"
+    if trace.header.whole_memory:
+        return f"{pages}, all that was ever written"
+    searched = "" if trace.is_searchable else "; kexec-why can search no more than that"
+    return f"{pages}, what the run and the checks touched{searched}"
 
 
 def _first_and_count(trace: Trace) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import select
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from kexecdbg.lab.boot import boot
 from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.session.gdb import GdbSession
 from kexecdbg.trace.reader import Trace
+from kexecdbg.trace.recording.start import SMALL_MEMORY
 from kexecdbg.ui.cli import main
 from tests.live.machines import SECONDS, Bench, bench
 from tests.live.replays import replay
@@ -44,8 +46,13 @@ SCRIPT = (
     "kexec-why",
     "walk-ttbr0 $pc",
     "walk-ttbr0 0x1b3069000",
+    "stepi",
+    "kexec-why",
 )
-"""To the switch, what is there, over it into the second exception, and why."""
+"""To the switch, what is there, over it into the second exception, and why; and once more where the run ends."""
+FILLED, DECOY = 0x1_0000_0000, 0x1_0123_4540
+"""Memory that no one touches, more than is recorded whole, and a copy of the switch in it."""
+MSR_SCTLR_EL2_X14 = 0xD51C_100E
 
 Said = list[tuple[str, Any]]
 
@@ -70,9 +77,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def live(files: Path) -> Said:
+def much_memory(files: Path) -> tuple[str, str]:
+    """QEMU's arguments for memory of which only what is needed is recorded."""
+    filler = bytearray(random.Random(1).randbytes(SMALL_MEMORY + (1 << 20)))
+    filler[DECOY - FILLED : DECOY - FILLED + 4] = MSR_SCTLR_EL2_X14.to_bytes(4, "little")
+    (files / "filler").write_bytes(filler)
+    return "-device", f"loader,file={files / 'filler'},addr={FILLED:#x},force-raw=on"
+
+
+@pytest.fixture(scope="module")
+def live(files: Path, much_memory: tuple[str, str]) -> Said:
     """What the machine said, while it was recorded from its log."""
-    with bench(FREEZE) as machine:
+    with bench(FREEZE, *much_memory) as machine:
         machine.gdb.command("symbol-file")  # a trace has none
         assert machine.run(f"kexec-record start {files / 'log.kxt'}")["recording"] is True
         said = say_all(machine.gdb)
@@ -85,8 +101,8 @@ def live(files: Path) -> Said:
 
 
 @pytest.fixture(scope="module")
-def stepped(files: Path) -> None:
-    with bench(FREEZE) as machine:
+def stepped(files: Path, much_memory: tuple[str, str]) -> None:
+    with bench(FREEZE, *much_memory) as machine:
         assert machine.run(f"kexec-record start {files / 'stepping.kxt'} --engine stepping")["ended"] == "spins"
 
 

@@ -11,7 +11,7 @@ from kexecdbg.arm64.evaluation.system_registers import is_volatile
 from kexecdbg.machine.gdb_remote.description import TargetDescription
 from kexecdbg.machine.memory_map import MemoryMap
 from kexecdbg.qemu.guest_memory import QemuStub
-from kexecdbg.trace.header import MAX_RANGES, TraceHeader
+from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.recording.device_registers import read_device_registers
 from kexecdbg.trace.recording.symbols import build_id
 
@@ -34,7 +34,6 @@ def describe(
     *,
     engine: str,
     whole_memory: bool,
-    populated: Sequence[tuple[int, int]] = (),
     command_line: tuple[str, ...] = (),
     symbol_file: Path | None = None,
 ) -> TraceHeader:
@@ -43,7 +42,6 @@ def describe(
     Args:
         engine: ``stepping`` or ``log``.
         whole_memory: whether all RAM that was ever written is recorded.
-        populated: what that is now: start and end (exclusive), ascending.
         command_line: QEMU's, when it is known.
         symbol_file: the ELF file of the guest, for its build id.
 
@@ -62,7 +60,6 @@ def describe(
         device_registers=read_device_registers(stub, memory_map),
         target_description=description.files,
         whole_memory=whole_memory,
-        populated=tuple(populated) if len(populated) <= MAX_RANGES else (),
         recorder=f"kexecdbg {__version__}",
     )
 

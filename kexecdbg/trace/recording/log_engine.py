@@ -42,6 +42,7 @@ class LogRecorder:
         self._writer = writer
         self._limits = limits
         self._reconstruction = LogReconstruction(writer, RamSnapshot(memory, writer.pc), limits.repeats, fold)
+        self._reconstruction.memory.search(memory)
         if whole_memory:
             self._reconstruction.memory.see_everything()
         self._window = CpuLogWindow()

@@ -132,6 +132,7 @@ class StepObserver:
         write = pending_write(plan.instruction, self.values)
         if write is not None and write.enables_mmu and self._switches.get(pc, 0) < _SWITCHES_LOOKED_AT:
             self._switches[pc] = self._switches.get(pc, 0) + 1
+            self.seen.search_if_void()
             look_at_switch(self.state(), self.seen)
 
     def _accesses(self, plan: Plan, core: Core) -> list[Piece]:

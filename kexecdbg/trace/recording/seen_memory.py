@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.device_registers import read_register_of
 from kexecdbg.machine.memory import PopulatedMemory
 from kexecdbg.machine.memory_map import MemoryMap, memory_map_of
+from kexecdbg.machine.word_search import FoundWords, WordPattern
+from kexecdbg.trace.recording.memory_search import MemorySearch
 from kexecdbg.trace.step_block import PAGE_SIZE
 from kexecdbg.trace.writer import TraceWriter
 
@@ -26,6 +30,7 @@ class SeenMemory:
         self._memory = memory
         self._writer = writer
         self._seen: set[int] = set()
+        self._search = MemorySearch(writer, self._seen)
 
     def read(self, address: int, size: int) -> bytes:
         """Exactly ``size`` bytes; raises MemoryUnreadableError as the machine's memory does."""
@@ -34,6 +39,19 @@ class SeenMemory:
             if page not in self._seen:
                 self.see(page)
         return data
+
+    def search(self) -> None:
+        """Record what the checks can search all memory for, if that can be done."""
+        self._search.make(self._memory)
+
+    def search_if_void(self) -> None:
+        """:meth:`search` if what was known of all memory does not hold any more."""
+        if not self._search.holds:
+            self.search()
+
+    def find_words(self, patterns: Sequence[WordPattern], /) -> FoundWords | None:
+        """See :class:`kexecdbg.machine.word_search.SearchableMemory`; as of the last search."""
+        return self._search.find_words(patterns)
 
     def read_device_register(self, address: int, size: int) -> int:
         """A device register of the machine; see :mod:`kexecdbg.machine.device_registers`."""
@@ -59,7 +77,7 @@ class SeenMemory:
                     self.see(page)
 
     def see_written(self, address: int) -> None:
-        """Record how the page of ``address`` looks now, after it was written in ways that were not recorded."""
+        """Record how the page of ``address`` looks now; it may have been written in ways that were not recorded."""
         page = address & -PAGE_SIZE
         try:
             data = self._memory.read(page, PAGE_SIZE)
@@ -70,6 +88,7 @@ class SeenMemory:
 
     def lose_track(self) -> None:
         """Something may have been written anywhere: from now on memory is as it is found now."""
+        self._search.is_void()
         for page in self._seen:
             self._writer.see(page, self._memory.read(page, PAGE_SIZE))
         self.tracked_since = self._writer.steps

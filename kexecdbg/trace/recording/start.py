@@ -41,9 +41,9 @@ def start_file(remote: GdbRemote, path: Path, options: RecordingOptions) -> Star
     """
     registers = remote.read_registers(remote.register_names)
     memory = guest_memory(remote, registers)
-    populated = list(memory.populated_ranges()) if isinstance(memory, PopulatedMemory) else None
     whole = options.whole_memory
     if whole is None:
+        populated = memory.populated_ranges() if isinstance(memory, PopulatedMemory) else None
         whole = populated is not None and sum(end - begin for begin, end in populated) <= SMALL_MEMORY
     header = describe(
         remote,
@@ -51,7 +51,6 @@ def start_file(remote: GdbRemote, path: Path, options: RecordingOptions) -> Star
         memory_map_of(memory) or MemoryMap(()),
         engine=options.engine.value,
         whole_memory=whole,
-        populated=populated or (),
         command_line=options.command_line,
         symbol_file=options.symbol_file,
     )

@@ -75,6 +75,7 @@ class SteppingRecorder:
         self._deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
         if self._loops:
             self._loops.stepped_through = limits.until
+        self._observer.seen.search()
         look_at_switch(self._observer.state(), self._observer.seen)
         try:
             while (reason := self._end() or self._advance()) is None:
@@ -85,6 +86,7 @@ class SteppingRecorder:
             self._emit()
         if reason is not EndReason.MACHINE_ENDED:
             self._audit()
+            self._observer.seen.search()
             look_at_end(self._observer.state(), self._observer.seen)
         return RecordingResult(self._writer.steps, reason, tuple(self._remarks))
 

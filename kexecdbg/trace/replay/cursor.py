@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import mask
 from kexecdbg.arm64.evaluation import TranslatedMemory
 from kexecdbg.arm64.faults import Access
 from kexecdbg.errors import MemoryUnreadableError, TraceError
-from kexecdbg.machine.memory import PopulatedMemory
 from kexecdbg.machine.memory_map import RegionKind
 from kexecdbg.machine.state import CpuState
+from kexecdbg.machine.word_search import FoundWords, WordPattern
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.replay.faults import first_fault
 from kexecdbg.trace.replay.watchpoints import Span, Watchpoint, touching_steps
@@ -69,6 +68,7 @@ class Cursor:
         self.state: CpuState = self.trace.state(number)
         self.number = number
         self._memory = self.trace.memory(number)
+        self._search: tuple[tuple[WordPattern, ...], FoundWords | None] | None = None
         self._translated = TranslatedMemory(self._memory)
 
     # What is there
@@ -100,9 +100,11 @@ class Cursor:
             data += self._memory.read(pa, length)
         return bytes(data)
 
-    def populated_ranges(self) -> Sequence[tuple[int, int]] | None:
-        """Start and end (exclusive) of all memory that was ever written, ascending; ``None`` if not all is recorded."""
-        return list(self._memory.populated_ranges()) if isinstance(self._memory, PopulatedMemory) else None
+    def find_words(self, patterns: tuple[WordPattern, ...]) -> FoundWords | None:
+        """Every word of one of ``patterns`` in all memory; ``None`` where that is not known."""
+        if self._search is None or self._search[0] != patterns:
+            self._search = patterns, self._memory.find_words(patterns)
+        return self._search[1]
 
     def physical(self, va: int) -> int | None:
         """Where a load from ``va`` goes; ``None`` where it faults or cannot be told."""

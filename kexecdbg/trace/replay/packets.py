@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 
 from kexecdbg.errors import KexecdbgError, MemoryUnreadableError
 from kexecdbg.machine.gdb_remote.description import DescribedRegister, TargetDescription
-from kexecdbg.machine.replayed_memory import POPULATED
-from kexecdbg.machine.replayed_memory import answer as populated_answer
+from kexecdbg.machine.replayed_memory import FIND, IS_REPLAY, answer_to_search, asked_words
 from kexecdbg.trace.replay.cursor import Cursor, Stop, StopReason
 from kexecdbg.trace.replay.monitor import monitor, openocd_monitor
 from kexecdbg.trace.replay.stub_features import Feature, StubFeatures
@@ -29,7 +28,6 @@ _WATCHES = {"2": WatchKind.WRITE, "3": WatchKind.READ, "4": WatchKind.ACCESS}
 _TRANSFER = re.compile(r"qXfer:features:read:([^:]*):([0-9a-fA-F]{1,8}),([0-9a-fA-F]{1,8})\Z")
 _RANGE = re.compile(r"([0-9a-fA-F]{1,16}),([0-9a-fA-F]{1,16})\Z")
 _INSERT = re.compile(r"[Zz]([0-9]),([0-9a-fA-F]{1,16}),([0-9a-fA-F]{1,8})(;.*)?\Z")
-_POPULATED = re.compile(re.escape(POPULATED) + r"([0-9a-f]{1,8})\Z")
 _REGISTER = re.compile(r"[0-9a-fA-F]{1,8}\Z")
 _HEXADECIMAL = re.compile(r"([0-9a-fA-F]{2})*\Z")
 
@@ -145,10 +143,12 @@ class PacketAnswers:
         self._physical = text.endswith(":1")
         return b"OK"
 
-    def _populated(self, text: str) -> bytes:
-        ranges = self.cursor.populated_ranges()
-        (number,) = _matched(_POPULATED, text)
-        return b"" if ranges is None else populated_answer(ranges, int(number, 16)).encode()
+    def _find(self, text: str) -> bytes:
+        asked = asked_words(text)
+        if asked is None:
+            raise _MalformedPacketError
+        number, patterns = asked
+        return answer_to_search(self.cursor.find_words(patterns), number).encode()
 
     def _refuse_write(self, text: str) -> bytes:
         return _READ_ONLY
@@ -251,6 +251,7 @@ _WHOLE: Mapping[str, _Handler] = {
     "bc": PacketAnswers._run_back,
     "vCont?": PacketAnswers._actions,
     "qC": PacketAnswers._current_thread,
+    IS_REPLAY: PacketAnswers._ok,
     "qfThreadInfo": PacketAnswers._threads,
     "qsThreadInfo": PacketAnswers._no_more_threads,
     "qqemu.PhyMemMode": PacketAnswers._ask_physical,
@@ -264,7 +265,7 @@ _BEGINNINGS: Mapping[str, _Handler] = {
     "qXfer:features:read:": PacketAnswers._transfer,
     "qRcmd,": PacketAnswers._monitor,
     "Qqemu.PhyMemMode:": PacketAnswers._set_physical,
-    POPULATED: PacketAnswers._populated,
+    FIND: PacketAnswers._find,
     "vCont;": PacketAnswers._resume,
     "vKill;": PacketAnswers._detach,
     "D": PacketAnswers._detach,
@@ -282,7 +283,8 @@ _BEGINNINGS: Mapping[str, _Handler] = {
 _PART_OF: Mapping[str, Feature] = {
     "qqemu.PhyMemMode": Feature.PHYSICAL_MEMORY,
     "Qqemu.PhyMemMode:": Feature.PHYSICAL_MEMORY,
-    POPULATED: Feature.PHYSICAL_MEMORY,
+    IS_REPLAY: Feature.PHYSICAL_MEMORY,
+    FIND: Feature.PHYSICAL_MEMORY,
     "qThreadExtraInfo,": Feature.MONITOR,
     "bs": Feature.REVERSE,
     "bc": Feature.REVERSE,

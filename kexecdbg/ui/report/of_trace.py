@@ -22,6 +22,7 @@ from kexecdbg.trace.search import StepFilter, find_steps
 from kexecdbg.ui.report.subject import Origin, Recorded, Subject, SymbolOf, no_symbols
 from kexecdbg.ui.report.time_line import TRANSLATION_REGISTERS, steps_of_trace
 from kexecdbg.ui.report.words import counted
+from kexecdbg.ui.trace_text import memory_text
 
 _CALLS = (0x15, 0x16, 0x17)
 """Exception classes of SVC, HVC and SMC, which code makes on purpose (Arm ARM D24.2.40, ESR_ELx.EC)."""
@@ -179,7 +180,6 @@ def _same(expected: ExceptionRecord, recorded: ExceptionRecord) -> bool:
 def _origin(trace: Trace, switch: int | None, facts: Iterable[tuple[str, str]]) -> Origin:
     header = trace.header
     how = {"stepping": "by stepping through the gdbstub", "log": "from QEMU's log"}.get(header.engine, header.engine)
-    scope = "all that was ever written" if header.whole_memory else "what the run and the checks touched"
     rows = [
         *facts,
         ("recording", f"{trace.path.name}, {counted(trace.steps, 'step')}, {how}"),
@@ -188,7 +188,7 @@ def _origin(trace: Trace, switch: int | None, facts: Iterable[tuple[str, str]]) 
         ("QEMU", header.qemu_version),
         ("QEMU's command", " ".join(header.command_line)),
         ("build id", header.build_id),
-        ("memory", f"{counted(len(trace.pages()), 'page')}: {scope}"),
+        ("memory", memory_text(trace)),
         ("judged at", "" if switch is None else f"step {switch:,}"),
     ]
     at = "" if switch is None else f" --goto {switch}"

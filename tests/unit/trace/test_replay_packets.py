@@ -9,6 +9,7 @@ import pytest
 
 from kexecdbg.errors import TraceError
 from kexecdbg.machine.memory_map import Region, RegionKind
+from kexecdbg.machine.word_search import WordPattern
 from kexecdbg.qemu.memory_tree import parse_flat_memory_tree
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.reader import Trace
@@ -120,6 +121,54 @@ def test_memory_that_was_not_recorded_is_an_error(ask: Ask, address: int, physic
     assert ask(f"m{address:x},8") == "E14"
 
 
+SWITCH, COPY_OF_SWITCH, TOP = (0xD51C_1000).to_bytes(4, "little"), 0x4010_0008, 0x4010_0000
+"""msr sctlr_el2, x0; where else it is; and memory that holds something and is not in the trace."""
+FIND_SWITCHES = "qkexecdbg.find:0:ffffffe0-d51c1000"
+
+
+@pytest.fixture
+def searched(tmp_path: Path) -> Iterator[Trace]:
+    """A store of the switch; one that is not followed; the machine was searched at the beginning and at the end."""
+    path = tmp_path / "searched.kxt"
+    header = TraceHeader("stepping", REGISTERS, regions=REGIONS)
+    patterns = [WordPattern(0xFFFF_FFE0, 0xD51C_1000), WordPattern(0xFFFF_FFE0, 0xD518_1000)]
+    copy = bytes(8) + SWITCH + bytes(4096 - 12)
+    occupied = ((CODE, CODE + 4096), (TOP, TOP + 2 * 4096))
+    with TraceWriter(path, header, {"PC": CODE, "PSTATE": EL2H}) as writer:
+        for page, data in ((CODE, PAGE), (DATA, EMPTY), (TOP, copy)):
+            writer.see(page, data)
+        writer.searched(patterns, occupied)
+        writer.step(CODE + 4, STR_X1_X0, {}, [MemoryWrite(DATA, DATA, 4, SWITCH)])
+        writer.searched((), ())
+        writer.step(CODE + 8, STR_X1_X0, {})
+        writer.searched(patterns, ((CODE, DATA + 4096), (TOP, TOP + 2 * 4096)))
+    with Trace.open(path) as trace:
+        yield trace
+
+
+def test_a_search_of_all_memory_finds_what_the_machine_s_would(searched: Trace) -> None:
+    answers = PacketAnswers(Cursor(searched), description_of(searched.header))
+
+    def ask(packet: str) -> str:
+        return answers.answer(packet.encode())[0].decode()
+
+    said = []
+    for number in range(searched.steps + 1):
+        answers.cursor.go(number)
+        said.append(ask(FIND_SWITCHES))
+    # Three pages hold something; the fourth, from the store on, is in the trace.
+    everything = f"m2,4000,1:{DATA:x},{COPY_OF_SWITCH:x}"
+    assert said == [f"m1,3000,1:{COPY_OF_SWITCH:x}", "l", everything]
+    assert ask(FIND_SWITCHES.replace(":0:", ":1:")) == f"m2,4000,1:{COPY_OF_SWITCH:x}"
+    assert ask("qkexecdbg.find:0:ffffffff-d503201f") == "l"  # nobody searched for NOPs
+    ask("Qqemu.PhyMemMode:1")
+    assert ask(f"m{TOP + 4096:x},8") == "E14"
+
+
+def test_memory_that_was_not_searched(ask: Ask) -> None:
+    assert (ask("qkexecdbg.replay"), ask(FIND_SWITCHES)) == ("OK", "l")
+
+
 def test_device_registers_until_the_device_is_written_to(ask: Ask, answers: PacketAnswers) -> None:
     ask("Qqemu.PhyMemMode:1")
     assert ask(f"m{UART_ID:x},4") == "11000000"
@@ -228,7 +277,21 @@ def test_states_that_are_not_there(trace: Trace, place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "packet", ["m", "mzz,4", "m0", f"m{(1 << 64) - 1:x},8", "p", "pq", "Z0", "Z2,0,0", "qRcmd,4", "vCont;x", "z1,5"]
+    "packet",
+    [
+        "m",
+        "mzz,4",
+        "m0",
+        f"m{(1 << 64) - 1:x},8",
+        "p",
+        "pq",
+        "Z0",
+        "Z2,0,0",
+        "qRcmd,4",
+        "vCont;x",
+        "z1,5",
+        "qkexecdbg.find:0:",
+    ],
 )
 def test_malformed_packets_get_an_error(ask: Ask, packet: str) -> None:
     assert ask(packet) == "E.the packet cannot be understood"

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from kexecdbg.errors import MemoryUnreadableError, TraceError
 from kexecdbg.machine.memory_map import Region, RegionKind
+from kexecdbg.machine.word_search import FoundWords, WordPattern
 from kexecdbg.trace.frames import MAGIC, MAX_BLOCK, VERSION
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.reader import Trace
@@ -28,13 +29,14 @@ from kexecdbg.trace.writer import TraceWriter
 PC, PAGE = 0x4000_0000, 0x4000_1000
 BLOCKS, STEPS_IN_BLOCK = 3, 5
 STEPS = BLOCKS * STEPS_IN_BLOCK
+NOT_RECORDED = 0x4080_0000
+SEARCHED_FOR = [WordPattern(0xFFFF_FFE0, 0xD518_1000)]
 PREAMBLE, FRAME = 12, struct.Struct("<B3xII")
 HEADER = TraceHeader(
     engine="stepping",
     registers=("X0", "SCTLR_EL2", "PC", "PSTATE"),
     regions=(Region(0x4000_0000, 0x4100_0000, RegionKind.RAM, "ram"),),
     whole_memory=True,
-    populated=((PC, PC + 2 * PAGE_SIZE),),
 )
 
 
@@ -43,6 +45,7 @@ def write(path: Path) -> None:
     with TraceWriter(path, HEADER, {"PC": PC, "PSTATE": 0x3C9, "X0": 0, "SCTLR_EL2": 0x30C5_0830}) as writer:
         writer.see(PC, bytes(PAGE_SIZE))
         writer.see(PAGE, b"\x11" * PAGE_SIZE)
+        writer.searched(SEARCHED_FOR, ((PAGE, PAGE + PAGE_SIZE), (NOT_RECORDED, NOT_RECORDED + 3 * PAGE_SIZE)))
         for _ in range(BLOCKS):
             number = writer.steps
             writer.step(PC + 4, 0xF900_0001, {"X0": number}, [MemoryWrite(PAGE, PAGE, 8, bytes([number] * 8))])
@@ -51,6 +54,7 @@ def write(path: Path) -> None:
             writer.step(PC + 12, 0x5400_0001, {}, events=[Event(EventKind.PAGE_COPIED, PC, PAGE, PAGE_SIZE)])
             writer.see(PAGE, bytes(PAGE_SIZE))
             writer.step(PC, 0xD69F_03E0, {"X0": number + 1, "PSTATE": 0x3C5})
+            writer.searched(SEARCHED_FOR, ((NOT_RECORDED, NOT_RECORDED + 3 * PAGE_SIZE),))
             writer.flush()
 
 
@@ -79,6 +83,9 @@ def read_everything(trace: Trace) -> None:
                 assert len(trace.memory(number).read(page, PAGE_SIZE)) == PAGE_SIZE
         with suppress(TraceError):
             trace.step(number)
+        with suppress(TraceError):
+            found = trace.memory(number).find_words(SEARCHED_FOR)
+            assert found is None or found.size >= 0
     with suppress(TraceError):
         list(trace.exceptions())
     with suppress(TraceError):
@@ -97,6 +104,9 @@ def test_all_of_it(path: Path) -> None:
             trace.memory(2).read(PAGE + 64, 1)
         assert [number for number, _ in trace.exceptions()] == [2, 7, 12]
         assert trace.step(3).events[0].destination == PAGE
+        assert trace.memory(1).find_words(SEARCHED_FOR) == FoundWords((), 4 * PAGE_SIZE)
+        assert trace.memory(2).find_words(SEARCHED_FOR) == FoundWords((), 3 * PAGE_SIZE, complete=False)
+        assert trace.memory(STEPS).find_words(SEARCHED_FOR) == FoundWords((), 3 * PAGE_SIZE)
         with pytest.raises(TraceError):
             trace.state(STEPS + 1)
 

@@ -147,7 +147,7 @@ class Execution:
         writes = Writes()
         for plan, steps in instructions.with_steps(_TOUCHES_MEMORY):
             if plan.concerns & Concern.UNKNOWN_STORE:
-                present.unknown_stores += 1
+                present.stores_unknown()
                 continue
             access = accesses_of(plan, steps, states, present.block_size, big_endian)
             if touched is not None:
@@ -164,7 +164,7 @@ class Execution:
                 there = pas != NOWHERE
                 data = None if access.data is None else access.data[which[there], offset : offset + size]
                 writes.add(steps[there], vas[there], pas[there], size, data)
-                self._present.unknown_stores += int(np.count_nonzero(~there))
+                self._present.stores_unknown(int(np.count_nonzero(~there)))
 
     def physical(self, vas: U64, pstates: npt.NDArray[np.uint32]) -> U64:
         """Physical addresses, NOWHERE for those that do not translate; their pages go into the trace."""

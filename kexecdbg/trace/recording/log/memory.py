@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.memory_map import MemoryMap
+from kexecdbg.machine.word_search import FoundWords, WordPattern
 from kexecdbg.trace.recording.log.snapshot import RamSnapshot
+from kexecdbg.trace.recording.memory_search import MemorySearch
 from kexecdbg.trace.step_block import PAGE_SIZE
 from kexecdbg.trace.writer import TraceWriter
 
@@ -18,6 +22,7 @@ class LoggedMemory:
         self._writer = writer
         self._seen: set[int] = set()
         self._since = writer.steps
+        self._search = MemorySearch(writer, self._seen)
 
     @property
     def memory_map(self) -> MemoryMap:
@@ -57,6 +62,18 @@ class LoggedMemory:
         """Put all RAM that was ever written into the trace."""
         for page in self._snapshot.pages():
             self.see(page)
+
+    def search(self, real: PhysicalMemory) -> None:
+        """Record what the checks search all memory for; ``real`` is the machine's, stopped in the present state."""
+        self._search.make(real)
+
+    def lose_track(self) -> None:
+        """Something was stored, and the log does not show where."""
+        self._search.is_void()
+
+    def find_words(self, patterns: Sequence[WordPattern], /) -> FoundWords | None:
+        """See :class:`kexecdbg.machine.word_search.SearchableMemory`; as of the last search."""
+        return self._search.find_words(patterns)
 
     def compare(self, real: PhysicalMemory) -> list[int]:
         """Take over the pages of the stopped machine that are not as the log has it; their addresses."""

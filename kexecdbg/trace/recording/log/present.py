@@ -19,7 +19,7 @@ class Present:
         memory: physical memory.
         values: registers by name; the general ones may be those of an earlier state (:meth:`state` has them right).
         code: instructions and translations.
-        unknown_stores: how many stores there were of which the address or the size is not known.
+        unknown_stores: how many stores there were of which the log does not show where or what.
     """
 
     def __init__(self, writer: TraceWriter, memory: LoggedMemory) -> None:
@@ -30,6 +30,12 @@ class Present:
         self.code = CodeMap(memory, self.values)
         self.unknown_stores = 0
         self._recorded = frozenset(names)
+
+    def stores_unknown(self, count: int = 1) -> None:
+        """There were stores of which the log does not show where or what."""
+        if count:
+            self.unknown_stores += count
+            self.memory.lose_track()
 
     def records(self, name: str) -> bool:
         """Whether the trace has this register."""

@@ -126,6 +126,7 @@ class LogReconstruction:
             self._run(self._last.followed_by(final))
         self._last = final
         remarks = [*self._compare_registers(system), *self._compare_memory(memory)]
+        self.memory.search(memory)
         look_at_end(self._present.state(final), self.memory)
         return tuple(remarks)
 
