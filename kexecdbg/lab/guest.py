@@ -7,7 +7,9 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
@@ -40,18 +42,25 @@ def build_program(name: str, addresses: Mapping[str, int], included: Mapping[str
     """Assemble ``qemu-scripts/guest/NAME.s`` and link it by ``NAME.ld``.
 
     ``addresses`` gives the value of each symbol that the linker script leaves open, ``included`` the text of each file
-    that the source includes.
+    that the source includes. The same program is assembled once.
 
     Raises:
         EnvironmentProblem: the cross binutils are missing, or refuse the source.
     """
+    return _build_program(name, tuple(addresses.items()), tuple((included or {}).items()))
+
+
+@cache
+def _build_program(
+    name: str, addresses: tuple[tuple[str, int], ...], included: tuple[tuple[str, str], ...]
+) -> GuestProgram:
     source = data_root() / "qemu-scripts" / "guest"
     with PrivateDirectory(tempfile.gettempdir()) as directory:
         object_file, elf_file = directory / f"{name}.o", directory / f"{name}.elf"
-        for file_name, text in (included or {}).items():
+        for file_name, text in included:
             (directory / file_name).write_text(text)
         _run("as", "-I", str(directory), "-o", str(object_file), str(source / f"{name}.s"))
-        definitions = [f"--defsym={symbol}={value:#x}" for symbol, value in addresses.items()]
+        definitions = [f"--defsym={symbol}={value:#x}" for symbol, value in addresses]
         _run(
             "ld", "-nostdlib", "--no-warn-rwx-segments", "--build-id", "-z", "max-page-size=4096", *definitions,
             "-T", str(source / f"{name}.ld"), "-o", str(elf_file), str(object_file),
@@ -90,4 +99,4 @@ def _load(path: Path) -> GuestProgram:
         table = elf.get_section_by_name(".symtab")
         assert isinstance(table, SymbolTableSection)
         symbols = {symbol.name: symbol["st_value"] for symbol in table.iter_symbols() if symbol.name}
-        return GuestProgram(path.read_bytes(), elf["e_entry"], segments, symbols)
+        return GuestProgram(path.read_bytes(), elf["e_entry"], MappingProxyType(segments), MappingProxyType(symbols))
