@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.evaluation import Evaluation, Step, Stop, StopReason
+from kexecdbg.arm64.evaluation.address_space import PAGE_SIZE
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction, decode_instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
@@ -205,6 +206,26 @@ def read_through(state: CpuState, memory: PhysicalMemory, va: int) -> int | None
     return result.pa if result.fault_for(Access.FETCH) is None else None
 
 
+def code_reader(state: CpuState, memory: PhysicalMemory) -> Callable[[int], int]:
+    """What gives the instruction word at a virtual address as the CPU in ``state`` fetches it: for much code.
+
+    Each page is translated once. It raises MemoryUnreadableError as :func:`instruction_at` does.
+    """
+    pages: dict[int, int | None] = {}
+
+    def fetch(va: int) -> int:
+        offset = va & PAGE_SIZE - 1
+        page = va - offset
+        if page not in pages:
+            pages[page] = read_through(state, memory, page)
+        base = pages[page]
+        if base is None:
+            raise _cannot_fetch(va)
+        return int.from_bytes(memory.read(base + offset, INSTRUCTION_SIZE), "little")
+
+    return fetch
+
+
 def instruction_at(state: CpuState, memory: PhysicalMemory, va: int) -> Instruction:
     """The instruction that the CPU in ``state`` fetches from ``va``.
 
@@ -213,8 +234,12 @@ def instruction_at(state: CpuState, memory: PhysicalMemory, va: int) -> Instruct
     """
     pa = read_through(state, memory, va)
     if pa is None:
-        raise MemoryUnreadableError(va, INSTRUCTION_SIZE, "the CPU cannot fetch this virtual address")
+        raise _cannot_fetch(va)
     return decode_instruction(int.from_bytes(memory.read(pa, INSTRUCTION_SIZE), "little"), va)
+
+
+def _cannot_fetch(va: int) -> MemoryUnreadableError:
+    return MemoryUnreadableError(va, INSTRUCTION_SIZE, "the CPU cannot fetch this virtual address")
 
 
 def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:

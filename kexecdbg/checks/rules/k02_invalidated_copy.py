@@ -13,7 +13,7 @@ from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.set_up import LINE
-from kexecdbg.checks.situation import Situation, instruction_at
+from kexecdbg.checks.situation import Situation, code_reader
 
 _INVALIDATES = "DC IVAC"
 _CLEANS = frozenset({"DC CVAC", "DC CIVAC", "DC CVAP", "DC CVADP"})
@@ -45,10 +45,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
 
 
 def _has_invalidation(situation: Situation) -> bool:
-    def fetch(address: int) -> int:
-        return instruction_at(situation.before, situation.memory, address).word
-
-    code = reachable_code(fetch, [situation.next_pc], _LOOKED_AT)
+    code = reachable_code(code_reader(situation.before, situation.memory), [situation.next_pc], _LOOKED_AT)
     found = (system_instruction(instruction.word) for instruction in code.instructions.values())
     return any(decoded is not None and decoded.operation == _INVALIDATES for decoded in found)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, ReachableCode, reachable_code
 from kexecdbg.arm64.interfaces import PhysicalMemory
-from kexecdbg.checks.situation import instruction_at
+from kexecdbg.checks.situation import code_reader, instruction_at
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.state import CpuState
 
@@ -36,11 +36,7 @@ class Loop:
 
 def loop_at(state: CpuState, memory: PhysicalMemory, pc: int) -> Loop | None:
     """The short loop that ``pc`` is in or runs into, or the wait that it has just come out of; else ``None``."""
-
-    def fetch(address: int) -> int:
-        return instruction_at(state, memory, address).word
-
-    code = reachable_code(fetch, [pc], _LONGEST)
+    code = reachable_code(code_reader(state, memory), [pc], _LONGEST)
     closed = not (code.open_ends or code.truncated)
     cycle = _cycle_through(code, pc)
     # Code without a way out that does not come back to the PC runs into a loop further on.
