@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,10 +41,9 @@ def symbol_address(elf: ELFFile, name: str) -> int | None:
     names, table = elf.get_section_by_name(".strtab"), elf.get_section_by_name(".symtab")
     if names is None or table is None:
         return None
-    # One search in the names, instead of a name for each of the 130,000 symbols.
-    place = names.data().find(b"\0" + name.encode() + b"\0") + 1
-    if not place:
-        return None
+    # A search in the names, instead of a name for each of the 130,000 symbols. A name may be the end of a longer one.
+    wanted = name.encode() + b"\0"
+    places = {match.start() for match in re.finditer(re.escape(wanted), names.data())}
     data = table.data()
     usable = data[: len(data) // _SYMBOL.size * _SYMBOL.size]
-    return next((value for start, *_, value, _size in _SYMBOL.iter_unpack(usable) if start == place), None)
+    return next((value for start, *_, value, _size in _SYMBOL.iter_unpack(usable) if start in places), None)

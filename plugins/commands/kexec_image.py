@@ -86,11 +86,12 @@ def _kernel(state: CpuState, memory: PhysicalMemory) -> tuple[int, int] | None:
     from kexecdbg.checks.image_entry import translated
 
     try:
-        first, end = evaluate_address("&_text"), evaluate_address("&_end")
+        text, stext, end = (evaluate_address(f"&{name}") for name in ("_text", "_stext", "_end"))
     except UsageError:
         return None
-    start = translated(state, memory, first)
-    return None if start is None or end <= first else (start, start + end - first)
+    # What lies before _stext is not mapped (Linux arch/arm64/mm/mmu.c, map_kernel()).
+    runs_at = translated(state, memory, stext)
+    return None if runs_at is None else (runs_at - (stext - text), runs_at + end - stext)
 
 
 def _loaded_image(state: CpuState, memory: PhysicalMemory) -> int:

@@ -5,15 +5,16 @@ A boot costs more than all questions to it: so each is taken once, and every tes
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kexecdbg.lab.linux.guest import DEBIAN, LinuxGuest, LinuxMachine, boot_linux
 from kexecdbg.session.gdb import CommandResult, GdbSession
+from kexecdbg.ui.cli import main
 
 SECONDS = 120.0
 RAM_MIB = 768
@@ -56,11 +57,14 @@ class Images:
         with_symbols: live, in the kernel.
         by_address: the same, told where struct kimage is; WITHOUT_SYMBOLS as its name says.
         dumped: in a dump of the same moment, compared with one from after the copy.
+        drawn, drawn_from_dump: what ``--map`` prints there and there.
     """
 
     with_symbols: Any
     by_address: Any
     dumped: Any
+    drawn: str
+    drawn_from_dump: str
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,8 @@ def take(name: str, directory: Path) -> Course:
         _stop_before_the_shutdown(machine, gdb)
         table, registers = (_document(gdb, line) for line in ("walk-ttbr1", "kexec-regs TCR_EL2"))
         before, after = directory / "before", directory / "after"
-        with_symbols = _document(gdb, "kexec-image")
-        kimage = with_symbols["argument"]["address"]
+        with_symbols = gdb.run("kexec-image --map", SECONDS)
+        kimage = with_symbols.document["argument"]["address"]
         gdb.command(f"monitor dump-guest-memory {before}", SECONDS)
         if name in WITHOUT_SYMBOLS:
             gdb.command("symbol-file")
@@ -127,7 +131,9 @@ def take(name: str, directory: Path) -> Course:
         gdb.disconnect(resume=True)
         second_release = machine.wait_second(SECONDS)
         second_command_line = machine.run("cat /proc/cmdline")
-    dumped = _of_dump(before, kimage, "--after", str(after))
+        symbols = str(machine.symbol_file)
+    dumped = json.loads(_of_dump(before, kimage, "--after", str(after), "--json"))
+    drawn_from_dump = _of_dump(before, kimage, "--map", "--vmlinux", symbols)
     return Course(
         name,
         at_boot,
@@ -136,7 +142,7 @@ def take(name: str, directory: Path) -> Course:
         cpus,
         table,
         registers,
-        Images(with_symbols, by_address, dumped),
+        Images(with_symbols.document, by_address, dumped, with_symbols.text, drawn_from_dump),
         first_page,
         all_pages,
         relocated,
@@ -151,12 +157,11 @@ def _document(gdb: GdbSession, line: str) -> Any:
     return gdb.run(line, SECONDS).document
 
 
-def _of_dump(core: Path, *arguments: str) -> Any:
-    """The document of ``kexecdbg image`` on a dump."""
-    command = [sys.executable, "-m", "kexecdbg", "image", "--json", "--core", str(core), *arguments]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert (finished.returncode, finished.stderr) == (0, ""), f"{finished.stdout[-1000:]}{finished.stderr}"
-    return json.loads(finished.stdout)
+def _of_dump(core: Path, *arguments: str) -> str:
+    """What ``kexecdbg image`` prints of a dump."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["image", "--core", str(core), *arguments]) == 0
+    return printed.getvalue()
 
 
 def _switches_at_boot(machine: LinuxMachine, gdb: GdbSession, function: str) -> tuple[Switch, Switch]:

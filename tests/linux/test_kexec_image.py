@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.linux.course import WITHOUT_SYMBOLS, Course
 
 PAGE = 4096
 AN_IMAGE = 20 << 20
+LANES = ("old kernel  ", "destinations  ", "list pages  ")
 """Less than any kernel of a distribution has."""
 
 
@@ -85,6 +87,14 @@ def test_a_dump_gives_the_same(course: Course) -> None:
     assert {key: dumped[key] for key in same} == {key: live[key] for key in same}
     tcr = "TCR_EL2" if course.has_vhe else "TCR_EL1"
     assert any(clause.startswith(f"{tcr} = ") for clause in dumped["assumptions"])
+
+
+def test_pictures_show_where_the_old_kernel_lies(course: Course) -> None:
+    """Live by GDB's symbols, in the dump by what the kernel has written down for dumps; with KASLR too."""
+    drawn = course.images.drawn.translate(str.maketrans("█▒·", "#+.")), course.images.drawn_from_dump
+    live, dumped = ([line for line in text.splitlines() if line.startswith(LANES)] for text in drawn)
+    assert live == dumped
+    assert len(live) == 3 and re.fullmatch(r"old kernel +[#+]+\.+", live[0])
 
 
 def test_a_dump_from_after_the_copy_has_every_page(course: Course) -> None:

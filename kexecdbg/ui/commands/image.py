@@ -43,7 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="physical address of struct kimage or kern_reloc_arg; default: what the CPU has in x0",
     )
     parser.add_argument("--cpu", type=int, default=0, metavar="N", help="whose registers (default: %(default)s)")
-    parser.add_argument("--vmlinux", type=Path, metavar="FILE", help="take struct kimage's layout from this kernel")
+    parser.add_argument(
+        "--vmlinux",
+        type=Path,
+        metavar="FILE",
+        help="the running kernel's ELF file: the layout of struct kimage and, with --map, where the kernel lies",
+    )
     parser.add_argument("--assume", action="append", default=[], metavar="REG=VALUE", help="a register's value")
     parser.add_argument(
         "--after",
@@ -78,18 +83,20 @@ def run(arguments: argparse.Namespace) -> int:
             style = style_for(sys.stdout)
             if comparison is not None:
                 print("\n".join(comparison_text(comparison, style)))
-            picture = _picture(view, core, style) if arguments.map else ""
+            picture = _picture(view, core, arguments.vmlinux, style) if arguments.map else ""
             print(image_text(view, style, whole_list=arguments.list, picture=picture))
             for clause in core.missing:
                 print(f"the core lacks {clause}")
     return 0 if view.sound and (comparison is None or not comparison.differing) else 1
 
 
-def _picture(view: KimageView, core: ElfCore, style: Style) -> str:
+def _picture(view: KimageView, core: ElfCore, vmlinux: Path | None, style: Style) -> str:
     from kexecdbg.checks.page_map import page_map
+    from kexecdbg.kexec.running_kernel import running_kernel
     from kexecdbg.ui.page_map_text import COLUMNS, page_map_text
 
-    drawn = page_map(view, COLUMNS, memory_map_of(core))
+    kernel = None if vmlinux is None else running_kernel(vmlinux, core, core.populated_ranges())
+    drawn = page_map(view, COLUMNS, memory_map_of(core), kernel)
     return page_map_text(drawn, view.pages.page_size, style, ascii_only=is_ascii(sys.stdout))
 
 
