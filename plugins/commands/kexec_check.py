@@ -33,13 +33,14 @@ class KexecCheck(Command):
 
         target = selected_debugger()
         state = with_assumptions(target.state(), arguments.assume)
-        try:
-            situation = situation_at(state, target.memory)
-        except MemoryUnreadableError as error:
-            if error.address != state.get("PC"):
-                raise
-            raise TargetError(f"{error.address:#x}: {error.reason}; kexec-why says why the CPU is stuck") from error
-        verdict = judge(situation)
+        with target.many_reads(alone=False):
+            try:
+                situation = situation_at(state, target.memory)
+            except MemoryUnreadableError as error:
+                if error.address != state.get("PC"):
+                    raise
+                raise TargetError(f"{error.address:#x}: {error.reason}; kexec-why says why the CPU is stuck") from error
+            verdict = judge(situation)
         last_check.remember(verdict)
         return json_form.verdict(verdict), verdict_text(verdict, style)
 

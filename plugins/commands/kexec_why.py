@@ -71,7 +71,9 @@ class KexecWhy(Command):
         state = with_assumptions(target.state(), arguments.assume)
         cpu = cpus.selected_cpu()
         halted = None if cpu is None else cpus.is_halted(cpu.number)
-        return diagnose(state, target.memory, halted, [evaluate_range("--search", text) for text in arguments.search])
+        search = [evaluate_range("--search", text) for text in arguments.search]
+        with target.many_reads(alone=False):
+            return diagnose(state, target.memory, halted, search)
 
     def _all_cpus(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         from kexecdbg.ui.why_json import diagnosis_json

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kexecdbg.errors import TraceError
-from kexecdbg.machine.memory_map import Region, RegionKind
-from kexecdbg.machine.word_search import WordPattern
+from kexecdbg.errors import MemoryUnreadableError, TraceError
+from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind
+from kexecdbg.machine.replayed_memory import replayed_memory
+from kexecdbg.machine.word_search import FoundWords, WordPattern
 from kexecdbg.qemu.memory_tree import parse_flat_memory_tree
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.reader import Trace
@@ -163,6 +164,36 @@ def test_a_search_of_all_memory_finds_what_the_machine_s_would(searched: Trace) 
     assert ask("qkexecdbg.find:0:ffffffff-d503201f") == "l"  # nobody searched for NOPs
     ask("Qqemu.PhyMemMode:1")
     assert ask(f"m{TOP + 4096:x},8") == "E14"
+
+
+class Stub:
+    """The replay as a client has it; ``asked`` are the packets."""
+
+    def __init__(self, answers: PacketAnswers) -> None:
+        self._answers = answers
+        self.asked: list[str] = []
+
+    def packet(self, text: str, /) -> str:
+        self.asked.append(text)
+        return self._answers.answer(text.encode())[0].decode()
+
+
+def test_the_client_s_side(searched: Trace) -> None:
+    stub = Stub(PacketAnswers(Cursor(searched, searched.steps), description_of(searched.header)))
+    memory = replayed_memory(stub, MemoryMap(REGIONS))
+    assert memory is not None
+    assert memory.find_words([WordPattern(0xFFFF_FFE0, 0xD51C_1000)]) == FoundWords((DATA, COPY_OF_SWITCH), 0x4000)
+    stub.asked.clear()
+    with memory.many_reads():
+        assert [memory.read(DATA + offset, 4) for offset in (0, 4, 0xFFC)] == [SWITCH, bytes(4), bytes(4)]
+        with pytest.raises(MemoryUnreadableError, match="cannot read it"):
+            memory.read(TOP + 4096, 4)
+    # Each page is asked for once; one that is not there, then just for what is wanted of it.
+    assert [packet for packet in stub.asked if packet.startswith("m")] == [
+        f"m{DATA:x},1000",
+        f"m{TOP + 4096:x},1000",
+        f"m{TOP + 4096:x},4",
+    ]
 
 
 def test_memory_that_was_not_searched(ask: Ask) -> None:
