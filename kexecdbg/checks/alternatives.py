@@ -14,7 +14,7 @@ from kexecdbg.arm64.faults import FaultKind
 from kexecdbg.arm64.regimes import SCTLR_EE
 from kexecdbg.checks.finding import RegisterRepair
 from kexecdbg.checks.repairs import change_register
-from kexecdbg.checks.situation import Situation
+from kexecdbg.checks.situation import Situation, asked_once
 
 _PREFERRED_SIZES = (16, 25, 17, 28, 22, 32, 34)
 """T0SZ of 48, 39, 47, 36, 42, 32 and 30 bits: what Linux, Xen and firmware use, tried before the others."""
@@ -36,6 +36,7 @@ class Alternative:
     repair: RegisterRepair
 
 
+@asked_once
 def alternatives(situation: Situation) -> dict[str, Alternative]:
     """For each field, the first other value that makes the next fetch work, when it does not work now."""
     fault = situation.fetch_fault

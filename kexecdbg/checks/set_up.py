@@ -23,7 +23,7 @@ from kexecdbg.arm64.regimes import HCR_TGE, SCTLR_M, RegimeFacts
 from kexecdbg.arm64.tlb_maintenance import Coverage, coverage
 from kexecdbg.checks.finding import Finding
 from kexecdbg.checks.lead_up import Way
-from kexecdbg.checks.situation import Situation
+from kexecdbg.checks.situation import Situation, asked_once
 
 LINE = 64
 """Bytes of a cache line: what CTR_EL0 says on every CPU that is likely to be met."""
@@ -156,5 +156,10 @@ def is_completing(effect: Effect, maintenance: bool) -> bool:
 
 def on_every_way(situation: Situation, judge: Callable[[SetUp], Finding | None]) -> Finding | None:
     """The finding of ``judge`` on the first way to the switch, if it finds something on each; ``None`` if not."""
-    findings = [judge(SetUp(situation, way)) for way in situation.lead_up]
+    findings = [judge(set_up) for set_up in _set_ups(situation)]
     return findings[0] if findings and all(finding is not None for finding in findings) else None
+
+
+@asked_once
+def _set_ups(situation: Situation) -> tuple[SetUp, ...]:
+    return tuple(SetUp(situation, way) for way in situation.lead_up)

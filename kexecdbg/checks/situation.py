@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import Any, TypeVar
 
 from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.evaluation import Evaluation, Step, Stop, StopReason
@@ -29,6 +30,8 @@ from kexecdbg.machine.state import CpuState
 _VECTOR_SP_EL0 = 0x000
 _VECTOR_SP_ELX = 0x200
 _MAX_ADDRESS = (1 << 64) - 1
+
+_Answer = TypeVar("_Answer")
 
 
 class OverlayMemory:
@@ -176,6 +179,11 @@ class Situation:
     def _walks(self) -> dict[int, Walk]:
         return {}
 
+    @cached_property
+    def _answers(self) -> dict[Callable[[Situation], Any], Any]:
+        """Those of the questions that are :func:`asked_once`."""
+        return {}
+
     def cures_fetch(self, registers: Mapping[str, int] | None = None, words: Mapping[int, int] | None = None) -> bool:
         """Whether the next fetch would get the intended instruction with these replacements."""
         result = self.walk(self.next_pc, registers, words)
@@ -204,6 +212,20 @@ def read_through(state: CpuState, memory: PhysicalMemory, va: int) -> int | None
     regime = regime_of(current_el(state), state)
     result = walk(state, memory, va, regime=regime)
     return result.pa if result.fault_for(Access.FETCH) is None else None
+
+
+def asked_once(question: Callable[[Situation], _Answer]) -> Callable[[Situation], _Answer]:
+    """Decorates a question to a situation that many rules ask: each situation keeps its answer."""
+
+    @wraps(question)
+    def answer(situation: Situation) -> _Answer:
+        answers = situation._answers
+        if question not in answers:
+            answers[question] = question(situation)
+        found: _Answer = answers[question]
+        return found
+
+    return answer
 
 
 def code_reader(state: CpuState, memory: PhysicalMemory) -> Callable[[int], int]:

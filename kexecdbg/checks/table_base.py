@@ -11,7 +11,7 @@ from kexecdbg.arm64.regimes import RANGE_SELECT_BIT, Regime
 from kexecdbg.arm64.stage2 import stage2_enabled
 from kexecdbg.arm64.translation import Stage1, stage1_of
 from kexecdbg.arm64.walk import bit_names
-from kexecdbg.checks.situation import Situation
+from kexecdbg.checks.situation import Situation, asked_once
 
 _CNP = 0
 _ADDRESS_BITS_51_48 = 0x3C
@@ -35,6 +35,7 @@ def low_bits(stage1: Stage1, ttbr: int) -> int:
     return low & ~_ADDRESS_BITS_51_48 if holds_high_bits else low
 
 
+@asked_once
 def tables_out_of_place(situation: Situation) -> int | None:
     """Where the tables are that would map the next fetch, when the CPU does not walk them because of their alignment.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from kexecdbg.arm64.evaluation.address_space import PAGE_SIZE
-from kexecdbg.checks.situation import Situation
+from kexecdbg.checks.situation import Situation, asked_once
 
 
+@asked_once
 def descriptor_addresses(situation: Situation) -> frozenset[int]:
     """Physical addresses of the descriptors in the walks of all that the code touches after the switch."""
     addresses = [touch.address for touch in situation.touches] or [situation.next_pc]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from kexecdbg.arm64.evaluation import MemoryAccess, SystemWrite
 from kexecdbg.arm64.evaluation.address_space import PAGE_SIZE
@@ -13,7 +13,7 @@ from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.set_up import SetUp, is_context_synchronization, on_every_way
-from kexecdbg.checks.situation import Situation, instruction_at
+from kexecdbg.checks.situation import Situation, code_reader
 from kexecdbg.checks.table_pages import table_pages
 from kexecdbg.errors import MemoryUnreadableError
 
@@ -80,11 +80,15 @@ def _used_before_isb(situation: Situation) -> Iterator[Finding]:
     """The first thing after the switch that needs the new translation, if no ISB comes before it."""
     if situation.is_assumed:
         return
+    old_code = code_reader(situation.before, situation.memory)
+    pages: set[int] = set()
     for step in situation.aftermath.steps:
         instruction = step.instruction
-        if situation.walk(instruction.address).fault_for(Access.FETCH) is not None:
+        page = instruction.address // PAGE_SIZE
+        if page not in pages and situation.walk(instruction.address).fault_for(Access.FETCH) is not None:
             return
-        if not _same_code(situation, instruction):
+        pages.add(page)
+        if not _is_same(instruction, old_code):
             what = f"the fetch of {instruction.address:#x}, which the old translation finds elsewhere or not at all,"
             yield _no_isb(situation, instruction, what)
             return
@@ -99,10 +103,10 @@ def _used_before_isb(situation: Situation) -> Iterator[Finding]:
             return
 
 
-def _same_code(situation: Situation, instruction: Instruction) -> bool:
+def _is_same(instruction: Instruction, old_code: Callable[[int], int]) -> bool:
     """Whether the fetch finds the same instruction with the old translation as with the new one."""
     try:
-        return instruction_at(situation.before, situation.memory, instruction.address).word == instruction.word
+        return old_code(instruction.address) == instruction.word
     except MemoryUnreadableError:
         return False
 
