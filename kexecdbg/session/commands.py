@@ -75,6 +75,20 @@ class Commands(ABC):
         return self._gdb.has_ended
 
     @property
+    def reported_running(self) -> bool:
+        """Whether the machine runs, as far as GDB has told by itself; see :meth:`is_running`, which asks."""
+        return self._gdb.running
+
+    @property
+    def output_descriptor(self) -> int:
+        """The descriptor that GDB's output comes from: for who waits for :meth:`unasked_output`."""
+        return self._gdb.output_descriptor
+
+    def unasked_output(self) -> str:
+        """What GDB has printed by itself after the last command, for instance of a stop; nothing is waited for."""
+        return self._gdb.unasked_output()
+
+    @property
     def stops(self) -> int:
         """How often the machine has stopped, the stops inside commands included."""
         return self._gdb.stops

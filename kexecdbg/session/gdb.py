@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,8 @@ pygdbmi_io.pformat = str  # type: ignore[assignment, attr-defined]
 _START_SECONDS = 30.0
 _END_SECONDS = 2.0
 _INTERRUPT_SECONDS = 5.0
+_MOST_UNASKED = 100
+"""Responses that are kept until somebody wants them."""
 _OUTSIDE_THE_TERMINAL = ("sh", "-c", 'ulimit -c 0 && exec setsid "$0" "$@"')
 """Should GDB crash, it leaves no core file in the user's folder. A Ctrl-C at the terminal reaches only us, not GDB and
 what it has started (a replay on a pipe would end): :meth:`GdbSession.interrupt` passes it on."""
@@ -94,6 +97,7 @@ class GdbSession:
         self._controller = GdbController(command, time_to_check_for_additional_output_sec=_MORE_OUTPUT_SECONDS)
         self._io = self._controller.io_manager
         self._token = 0
+        self._unasked: deque[dict[str, Any]] = deque(maxlen=_MOST_UNASKED)
         try:
             for line in (
                 "set pagination off",
@@ -223,7 +227,7 @@ class GdbSession:
             responses = self._responses(remaining)
             if listener is not None and not responses:
                 listener.waiting()
-            for response in responses:
+            for place, response in enumerate(responses, 1):
                 kind, payload = response["type"], response["payload"]
                 if kind == "log":
                     logged.append(payload or "")
@@ -242,6 +246,7 @@ class GdbSession:
                     if is_error:
                         problem = payload.get("msg", "GDB reports an error without a message")
                 elif kind == "result" and response["token"] == self._token + 1:
+                    self._unasked.extend(responses[place:])
                     return "".join(printed), problem
             if self.has_ended:
                 raise TargetError(f"{line}: GDB has ended")
@@ -255,6 +260,24 @@ class GdbSession:
                 self._running = response["message"] == "running"
                 self.stops += response["message"] == "stopped"
         return responses
+
+    @property
+    def running(self) -> bool:
+        """Whether the target runs, as far as GDB has told."""
+        return self._running
+
+    @property
+    def output_descriptor(self) -> int:
+        """The descriptor that GDB's output comes from: for who waits for :meth:`unasked_output`."""
+        return int(self._io.stdout_fileno)
+
+    def unasked_output(self) -> str:
+        """What GDB has printed by itself after the last command, for instance of a stop; nothing is waited for."""
+        self._unasked.extend(self._responses(0))
+        said = (response["payload"] for response in self._unasked if response["type"] in ("console", "target"))
+        printed = "".join(filter(None, said)).replace("\r\n", "\n")
+        self._unasked.clear()
+        return printed
 
     def resume(self) -> None:
         """Let the target run and return at once; see :meth:`stop`."""

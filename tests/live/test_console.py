@@ -150,7 +150,13 @@ def test_a_machine_that_is_not_ours_is_left_as_said(tmp_path: Path) -> None:
             command = [*CONSOLE, "--attach", str(machine.qemu.gdb_socket), *option]
             with Terminal(command, {"XDG_STATE_HOME": str(tmp_path)}) as terminal:
                 terminal.wait_for(PROMPT, "stopped  the gdbstub")
-                terminal.press("quit\r")
+                enter(terminal, "continue &", "running  the gdbstub")
+                terminal.press("qu")
+                terminal.wait_for(f"{PROMPT} qu")
+                # What happens while a line is being typed is seen at once, and the line is still there.
+                machine.qemu.monitor("stop")
+                terminal.wait_for("received signal SIGINT", "stopped  the gdbstub", f"{PROMPT} qu")
+                terminal.press("it\r")
                 assert terminal.wait_for_end() == 0
             assert f"left {left}" in terminal.text
             assert ("running" in machine.qemu.monitor("info status")) is (left == "running")

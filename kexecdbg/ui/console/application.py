@@ -25,6 +25,7 @@ from kexecdbg.ui.console.console import Console
 from kexecdbg.ui.console.history import history_path, open_history
 from kexecdbg.ui.console.pane_view import PaneView
 from kexecdbg.ui.console.panes import PANES, Pane
+from kexecdbg.ui.console.watching import watch_machine
 from kexecdbg.ui.style import Style
 
 _LOCAL_MODES = 3
@@ -108,7 +109,7 @@ class Application:
         if is_dumb_terminal():  # which has no place for a bar
             write(f"{self._console.status()}\n")
         self._prompt.app.erase_when_done = False
-        line: str = self._prompt.prompt(prompt, default=default)
+        line: str = self._prompt.prompt(prompt, default=default, pre_run=lambda: watch_machine(self._console))
         return line
 
     def _status(self) -> StyleAndTextTuples:

@@ -66,6 +66,7 @@ class Console:
         self._last_step = ""
         self._shows_next = False
         self._console_seen = 0
+        self._unasked = ""
         self._commands: dict[str, Callable[[str], None]] = {
             "changed": self._changed,
             "walk": lambda arguments: self._say(self.walk_text(arguments)),
@@ -115,7 +116,7 @@ class Console:
 
     def _forget(self) -> None:
         self.session, self.snapshot, self._stops = None, NO_MACHINE, StopHistory()
-        self._console_seen, self._last_step = 0, ""
+        self._console_seen, self._last_step, self._unasked = 0, "", ""
 
     def status(self) -> str:
         """The status bar."""
@@ -190,6 +191,21 @@ class Console:
     def _say(self, text: str) -> None:
         self._write(f"{text}\n")
 
+    # Between lines
+
+    def take_unasked_output(self) -> bool:
+        """Take what GDB says while nobody asks it; whether the machine that ran has stopped, or GDB has ended."""
+        session = self.session
+        if session is None:
+            return False
+        self._unasked += session.unasked_output()
+        return session.gdb_has_ended or (self.snapshot.run_state is RunState.RUNNING and not session.reported_running)
+
+    def show_stop(self) -> None:
+        """Show what GDB has said by itself, and the machine as it is now."""
+        self._shows_next = True
+        self._refresh()
+
     # After a line
 
     def _refresh(self, problem: str = "") -> None:
@@ -199,7 +215,8 @@ class Console:
             before, name = self.snapshot.run_state, self.target_name
             because = f" ({problem})" if problem else ""
             try:
-                self.snapshot = take_snapshot(self.session)
+                self.snapshot = take_snapshot(self.session, self._note_unasked)
+                self._show_unasked(self.session)
                 has_moved = self._stops.note(self.snapshot, self.session.stops)
                 if has_moved and self._shows_next:
                     self._show_next_instruction(self.session)
@@ -214,6 +231,13 @@ class Console:
                 return
         if problem:
             self._say(self.style.bad(problem))
+
+    def _note_unasked(self, text: str) -> None:
+        self._unasked += text
+
+    def _show_unasked(self, session: Session) -> None:
+        said, self._unasked = self._unasked + session.unasked_output(), ""
+        self._write(printable(said))
 
     def _drop_session(self) -> None:
         session = self.session

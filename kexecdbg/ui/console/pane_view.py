@@ -14,6 +14,7 @@ from prompt_toolkit.output import ColorDepth
 from kexecdbg.errors import KexecdbgError
 from kexecdbg.ui.console.console import Console
 from kexecdbg.ui.console.panes import PANES, SIDE_BY_SIDE_COLUMNS, Pane, tab_line
+from kexecdbg.ui.console.watching import watch_machine
 from kexecdbg.ui.style import WIDTH
 
 _KEYS = "s step  up/down PgUp/PgDn scroll  q back"
@@ -37,7 +38,7 @@ class PaneView:
 
     def run(self) -> None:
         """Show it."""
-        self._application.run()
+        self._application.run(pre_run=lambda: watch_machine(self._console, self._texts.clear))
 
     @property
     def _is_wide(self) -> bool:

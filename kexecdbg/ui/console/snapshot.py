@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -25,6 +25,7 @@ _ASK_CPU = (
     "f'stopped,{cpus.selected_cpu().number},{len(cpus.cpus())}')"
 )
 """While the machine runs, the stub does not answer which CPUs there are."""
+_ANSWER = re.compile(r"^(?P<state>absent|running|stopped),(?P<number>\d*),(?P<count>\d+)$", re.MULTILINE)
 _SYMBOL = re.compile(r"(?P<name>\S+)(?: \+ (?P<offset>\d+))?(?: in section .*)?")
 
 
@@ -92,15 +93,20 @@ class Snapshot:
 NO_MACHINE = Snapshot(RunState.ABSENT)
 
 
-def take_snapshot(session: Session) -> Snapshot:
-    """The selected CPU as it is now.
+def take_snapshot(session: Session, tell: Callable[[str], None]) -> Snapshot:
+    """The selected CPU as it is now; ``tell`` hears what GDB has to say besides, of a stop that has just come.
 
     Raises:
         TargetError: GDB has ended.
     """
-    state, number, count = session.command(_ASK_CPU).strip().split(",")
-    if state != RunState.STOPPED.value:
-        return NO_MACHINE if state == "absent" else Snapshot(RunState.RUNNING)
+    said = session.command(_ASK_CPU)
+    answer = _ANSWER.search(said)
+    tell(_ANSWER.sub("", said).removesuffix("\n"))
+    if answer is None or answer["state"] == "running":
+        return Snapshot(RunState.RUNNING)
+    if answer["state"] == "absent":
+        return NO_MACHINE
+    number, count = answer["number"], answer["count"]
     values = _registers(session)
     return Snapshot(RunState.STOPPED, int(number), int(count), values, symbol_at(session, values.get("PC")))
 
