@@ -81,15 +81,6 @@ class LoggedStates:
     def __len__(self) -> int:
         return len(self.pcs)
 
-    def first(self, count: int) -> LoggedStates:
-        """The first ``count`` states, and the exceptions before the last of them."""
-        return LoggedStates(
-            self.pcs[:count],
-            self.registers[:count],
-            self.pstates[:count],
-            tuple(pair for pair in self.exceptions if pair[0] < count),
-        )
-
 
 class CpuLogParser:
     """Takes a log apart piece by piece, as it is written."""

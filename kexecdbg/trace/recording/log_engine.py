@@ -41,7 +41,9 @@ class LogRecorder:
         self.reason: EndReason | None = None
         self._writer = writer
         self._limits = limits
-        self._reconstruction = LogReconstruction(writer, RamSnapshot(memory, writer.pc), limits.repeats, fold)
+        self._reconstruction = LogReconstruction(
+            writer, RamSnapshot(memory, writer.pc), limits.repeats, fold, limits.steps
+        )
         self._reconstruction.memory.search(memory)
         if whole_memory:
             self._reconstruction.memory.see_everything()
@@ -75,10 +77,8 @@ class LogRecorder:
             self.reason = EndReason.STOPPED
 
     def _reconstruct(self, states: LoggedStates, at_end: bool) -> None:
-        if self._limits.steps is not None:
-            states = states.first(self._limits.steps - self._writer.steps)
-        self._reconstruction.take(states, more_comes=not at_end and self._limits.steps is None)
-        if self._limits.steps is not None and self._writer.steps >= self._limits.steps:
+        self._reconstruction.take(states, more_comes=not at_end)
+        if self._reconstruction.is_full:
             self.reason = EndReason.STEPS
         elif self._reconstruction.repeats >= self._limits.repeats:
             self.reason = EndReason.SPINS
@@ -98,6 +98,7 @@ class LogRecorder:
         self._window.close(monitor)
         self._end_reading()
         if self.reason is EndReason.STEPS:
+            self._reconstruction.finish_early()
             return ()
         return self._reconstruction.finish(core, system, memory)
 

@@ -23,6 +23,8 @@ RAM, CODE, EL2H = 0x4000_0000, 0x4000_0000, 0x3C9
 SOURCE, TARGET = RAM + 0x1_0000, RAM + 0x2_0000
 PAGES = 4
 WORDS = PAGE_SIZE // 8
+STEPS_PER_PAGE = 4
+"""add, the copy as one step, subs and b.ne."""
 SYSTEM = {"SCTLR_EL1": 0, "SCTLR_EL2": 0x30C5_0830, "HCR_EL2": 0}
 CODE_WORDS = (
     0x9140_0424,  # add x4, x1, #1, lsl #12
@@ -91,18 +93,23 @@ def memory() -> Ram:
     return Ram({RAM: bytes(image)})
 
 
-@pytest.mark.parametrize("piece", [100, 1000, 1400, 2049, 100_000])
-def test_a_page_copy_is_one_step_wherever_the_log_was_cut(memory: Ram, tmp_path: Path, piece: int) -> None:
-    path = tmp_path / "copy.kxt"
+def record(memory: Ram, path: Path, piece: int, most_steps: int | None = None) -> Trace:
+    """The trace of the copy, from a log that is read in pieces of so many states."""
     general = {f"X{number}": 0 for number in range(31)} | {"X1": SOURCE, "X2": TARGET, "X5": PAGES}
     state = {**general, **SYSTEM, "SP": 0, "PC": CODE, "PSTATE": EL2H}
     header = TraceHeader(engine="log", registers=tuple(state), regions=memory.memory_map.regions)
     states = executed()
     with TraceWriter(path, header, state) as writer:
-        reconstruction = LogReconstruction(writer, RamSnapshot(memory, CODE), most_repeats=4, fold=True)
+        snapshot = RamSnapshot(memory, CODE)
+        reconstruction = LogReconstruction(writer, snapshot, most_repeats=4, fold=True, most_steps=most_steps)
         for start in range(0, len(states), piece):
             reconstruction.take(logged(states[start : start + piece]), more_comes=start + piece < len(states))
-    with Trace.open(path) as trace:
+    return Trace.open(path)
+
+
+@pytest.mark.parametrize("piece", [1, 3, 100, 1000, 1400, 2049, 100_000])
+def test_a_page_copy_is_one_step_wherever_the_log_was_cut(memory: Ram, tmp_path: Path, piece: int) -> None:
+    with record(memory, tmp_path / "copy.kxt", piece) as trace:
         copies = [
             (event.source, event.destination, event.size)
             for number in range(trace.steps)
@@ -114,5 +121,17 @@ def test_a_page_copy_is_one_step_wherever_the_log_was_cut(memory: Ram, tmp_path:
         # Each copied page is empty, and then what its source is.
         contents = {trace.page_at(TARGET, number) for number in range(trace.steps + 1)}
         assert contents <= {None, bytes(PAGE_SIZE), memory.read(SOURCE, PAGE_SIZE)}
-        assert trace.steps == PAGES * 4
+        assert trace.steps == PAGES * STEPS_PER_PAGE
         assert trace.state(trace.steps).get("PC") == LAST
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 3, STEPS_PER_PAGE + 2, PAGES * STEPS_PER_PAGE])
+@pytest.mark.parametrize("piece", [100, 2049])
+def test_so_many_steps_are_the_first_of_all(memory: Ram, tmp_path: Path, piece: int, most: int) -> None:
+    with (
+        record(memory, tmp_path / "all.kxt", 100_000) as whole,
+        record(memory, tmp_path / "some.kxt", piece, most) as some,
+    ):
+        assert some.steps == most
+        assert [some.step(number) for number in range(most)] == [whole.step(number) for number in range(most)]
+        assert some.memory(most).read(SOURCE, 8) == whole.memory(most).read(SOURCE, 8)

@@ -84,7 +84,8 @@ class Execution:
         self._switches: dict[int, int] = {}
 
     def take(self, states: States) -> None:
-        """Work out all steps between ``states``, of which the first is the present one."""
+        """Work out the steps between ``states``, of which the first is the present one, as far as there is room."""
+        states = states.part(0, min(states.steps, self._present.room))
         position = 0
         while position < states.steps:
             position += self._take_some(states.part(position, min(position + self._together, states.steps)))

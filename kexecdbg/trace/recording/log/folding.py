@@ -29,8 +29,10 @@ class LoopFolder:
         self._execution = execution
 
     def take(self, loop: LoggedLoop, states: States) -> bool:
-        """Record the rounds of ``loop``, between ``states``, as one step; ``False`` when it is not one to fold."""
+        """Record the rounds of ``loop``, between ``states``, as one step; ``False``: it is none to fold."""
         present = self._present
+        if not present.room:
+            return True
         instructions = Instructions(present, states)
         el = bits(int(states.pstates[0]), 3, 2)
         end = present.code.plan(loop.end | el)

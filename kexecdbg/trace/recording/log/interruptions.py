@@ -75,6 +75,8 @@ class Interruptions:
     def _add(self, exception: LoggedException, word: int | None, after: States | None) -> None:
         """One exception; ``after`` is the state that the log shows next, when nothing comes between."""
         present, level = self._present, exception.to_el
+        if not present.room:
+            return
         pstate, stack = present.writer.value("PSTATE"), present.writer.value("SP")
         spsr = exception.spsr if exception.spsr is not None else pstate
         changes: dict[str, int | None] = {

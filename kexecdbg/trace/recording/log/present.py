@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.regimes import SCTLR_EE
 from kexecdbg.machine.state import CpuState
@@ -19,17 +21,24 @@ class Present:
         memory: physical memory.
         values: registers by name; the general ones may be those of an earlier state (:meth:`state` has them right).
         code: instructions and translations.
+        most_steps: how many steps the trace may have; ``None`` for any number.
         unknown_stores: how many stores there were of which the log does not show where or what.
     """
 
-    def __init__(self, writer: TraceWriter, memory: LoggedMemory) -> None:
+    def __init__(self, writer: TraceWriter, memory: LoggedMemory, most_steps: int | None = None) -> None:
         names = writer.header.registers
         self.writer = writer
         self.memory = memory
         self.values = {name: value for name in names if (value := writer.value(name)) is not None}
         self.code = CodeMap(memory, self.values)
+        self.most_steps = most_steps
         self.unknown_stores = 0
         self._recorded = frozenset(names)
+
+    @property
+    def room(self) -> int:
+        """How many steps more the trace may have."""
+        return sys.maxsize if self.most_steps is None else self.most_steps - self.writer.steps
 
     def stores_unknown(self, count: int = 1) -> None:
         """There were stores of which the log does not show where or what."""

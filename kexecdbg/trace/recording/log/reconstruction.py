@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.machine.state import CpuState
 from kexecdbg.qemu.cpu_log import LoggedStates
 from kexecdbg.qemu.exception_log import LoggedException
 from kexecdbg.trace.recording.analyses import look_at_end
@@ -48,13 +49,21 @@ class LogReconstruction:
         most_repeats: how many identical exceptions, one after another, are recorded; a CPU that spins in its vectors
             takes a hundred thousand a second.
         fold: record loops that go round many times as one step.
+        most_steps: how many steps are recorded; what comes after them is left out.
     """
 
-    def __init__(self, writer: TraceWriter, snapshot: RamSnapshot, most_repeats: int, fold: bool) -> None:
+    def __init__(
+        self,
+        writer: TraceWriter,
+        snapshot: RamSnapshot,
+        most_repeats: int,
+        fold: bool,
+        most_steps: int | None = None,
+    ) -> None:
         self.memory = LoggedMemory(snapshot, writer)
         self.repeats = 0
         self.idle = 0
-        self._present = Present(writer, self.memory)
+        self._present = Present(writer, self.memory, most_steps)
         self._execution = Execution(self._present)
         self._loops = LoopFolder(self._present, self._execution)
         self._interruptions = Interruptions(self._present, self._execution)
@@ -64,6 +73,11 @@ class LogReconstruction:
         self._waiting: list[LoggedException] = []
         self._last = one_state(self._present.values)
         self._execution.look_at_switch(self._last)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many steps have been recorded as were asked for."""
+        return not self._present.room
 
     def take(self, logged: LoggedStates, more_comes: bool) -> None:
         """Work out the steps up to the last of these states, or to a loop that they end in the middle of.
@@ -129,6 +143,12 @@ class LogReconstruction:
         self.memory.search(memory)
         look_at_end(self._present.state(final), self.memory)
         return tuple(remarks)
+
+    def finish_early(self) -> None:
+        """No more steps are wanted than there are; the machine may have gone on."""
+        writer = self._present.writer
+        values = {name: value for name in writer.header.registers if (value := writer.value(name)) is not None}
+        look_at_end(CpuState(values), self.memory)
 
     def _compare_registers(self, system: Mapping[str, int]) -> list[str]:
         believed = self._present.values

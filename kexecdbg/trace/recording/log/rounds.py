@@ -57,19 +57,28 @@ def find_loops(states: States) -> Iterator[LoggedLoop]:
 
 
 def goes_on_from(states: States) -> int:
-    """The step at which a loop begins that ``states`` end in the middle of; the number of steps when they do not."""
+    """The step at which a loop begins that ``states`` may end in the middle of, if only in its first round."""
     branches = _branches_back(states)
     if not len(branches.steps):
-        return states.steps
+        return _straight_from(states)
     last = len(branches.steps) - 1
     follows = states.pcs[branches.steps[last] + 1 :]
     if len(follows) > branches.lengths[last] or not np.array_equal(
         follows, _line(int(branches.heads[last]), len(follows))
     ):
-        return states.steps
+        # Its last round, whose branch is not taken, belongs to the loop that has just ended.
+        return min(states.steps, max(_straight_from(states), int(branches.steps[last] + 1 + branches.lengths[last])))
     others = np.flatnonzero(~branches.again)
     first = int(others[-1]) + 1 if len(others) else 0
     return branches.loop(states, first, last, 0).first
+
+
+def _straight_from(states: States) -> int:
+    """The step at which the straight-line code begins that ``states`` end in, as far back as a loop can begin."""
+    latest = states.pcs[-_LONGEST // INSTRUCTION_SIZE :]
+    jumps = np.flatnonzero(np.diff(latest) != np.uint64(INSTRUCTION_SIZE))
+    length = len(latest) - 1 - (int(jumps[-1]) + 1 if len(jumps) else 0)
+    return states.steps - length
 
 
 @dataclass(frozen=True)
