@@ -172,8 +172,9 @@ def test_a_second_ctrl_c_ends_what_does_not_let_itself_be_ended(tmp_path: Path) 
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     text = "import os, signal\ndef check_stubborn():\n"
-    text += f"    with open({str(pipe)!r}, 'w') as pipe: pipe.write(str(os.getpid()))\n"
-    text += "    while True:\n        try: signal.pause()\n        except BaseException: pass\n"
+    text += "    told = False\n    while True:\n        try:\n"
+    text += f"            told = told or open({str(pipe)!r}, 'w').write(str(os.getpid()))\n"
+    text += "            signal.pause()\n        except BaseException: pass\n"
     command = [sys.executable, "-m", "kexecdbg", "run", str(script(tmp_path, text))]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
         stubborn = psutil.Process(int(pipe.read_text()))
