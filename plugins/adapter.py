@@ -36,17 +36,23 @@ _STEP_ATTEMPTS = 3
 
 
 class GdbRegisters:
-    """Register values of the selected CPU at this stop, read when asked for."""
+    """Register values of the selected CPU at this stop, read when asked for.
 
-    def __init__(self) -> None:
+    ``identification`` has what is known of the CPU's ID registers, which never change, and gets what is read of them.
+    """
+
+    def __init__(self, identification: dict[str, int] | None = None) -> None:
         self._frame = gdb.newest_frame()
         self._names = _register_names(self._frame.architecture())
-        self._values: dict[str, int | None] = {}
+        self._identification = {} if identification is None else identification
+        self._values: dict[str, int | None] = {**self._identification}
 
     def get(self, name: str, /) -> int | None:
         """The value, or ``None`` when the target does not have the register or cannot read it."""
         if name not in self._values:
-            self._values[name] = self._read(name)
+            value = self._values[name] = self._read(name)
+            if value is not None and name.startswith("ID_"):
+                self._identification[name] = value
         return self._values[name]
 
     def names(self) -> tuple[str, ...]:
@@ -131,6 +137,7 @@ class GdbDebugger:
     def __init__(self) -> None:
         self._given: dict[str, int] = {}
         self._written: dict[int, dict[str, int]] = {}
+        self._identification: dict[int, dict[str, int]] = {}
 
     @cached_property
     def memory(self) -> WritablePhysicalMemory:
@@ -139,8 +146,9 @@ class GdbDebugger:
 
     def state(self) -> CpuState:
         """The registers of the selected CPU."""
-        written = self._written.get(gdb.selected_thread().global_num, {})
-        return CpuState(GdbRegisters()).with_missing({**self._given, **written})
+        thread = gdb.selected_thread().global_num
+        registers = GdbRegisters(self._identification.setdefault(thread, {}))
+        return CpuState(registers).with_missing({**self._given, **self._written.get(thread, {})})
 
     def take_as_read(self, values: Mapping[str, int]) -> None:
         """Have :meth:`state` give ``values`` for registers that the target does not provide, during this command."""
