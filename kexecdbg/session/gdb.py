@@ -107,6 +107,8 @@ class GdbSession:
                 "set style enabled off",
                 # No signal frames of user programs to look for: GDB would read memory around the PC thrice a step.
                 "set osabi none",
+                # GDB retries a refused connection for 15 s; a stub that is not there should be said at once.
+                "set tcp auto-retry off",
             ):
                 self.command(line, _START_SECONDS)
             if load_commands:
@@ -122,8 +124,6 @@ class GdbSession:
         Raises:
             TargetError: nothing answers there.
         """
-        # GDB retries a refused connection for 15 s; a stub that is not there should be said at once.
-        self.command("set tcp auto-retry off")
         try:
             self.command(f"target remote {target}", seconds)
         except TargetError as error:
