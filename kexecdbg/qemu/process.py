@@ -60,7 +60,8 @@ class MachineOptions:
         """QEMU's command line, but for what :class:`QemuProcess` adds, with RAM in a shared file in ``directory``."""
         return [
             qemu_program(),
-            "-machine", f"virt,memory-backend=ram,{self.machine}",
+            # ACPI tables take time to make, and there is no firmware that would pass them on.
+            "-machine", f"virt,acpi=off,memory-backend=ram,{self.machine}",
             "-cpu", self.cpu,
             "-m", f"{self.ram_mib}M",
             "-object", f"memory-backend-file,id=ram,size={self.ram_mib}M,mem-path={directory / _RAM},share=on",
