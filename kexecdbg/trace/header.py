@@ -9,11 +9,13 @@ from typing import Any
 
 from kexecdbg.errors import TraceError
 from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind
-from kexecdbg.trace.frames import MAX_BLOCK, compress, decompress
+from kexecdbg.trace.frames import compress, decompress
 
 _MAX_REGISTERS = 4096
 _MAX_REGIONS = 65536
 _LENGTH_BYTES = 4
+_MAX_TEXT = 2 << 20
+"""Bytes of JSON at most; what is made of it takes up thirty times as much."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ class TraceHeader:
             TraceError: it is damaged, or not what a header looks like.
         """
         size = int.from_bytes(payload[:_LENGTH_BYTES], "little")
-        text = decompress(payload[_LENGTH_BYTES:], min(size, MAX_BLOCK), "the trace's header")
+        if size > _MAX_TEXT:
+            raise TraceError(f"the trace's header is damaged: it should have {size:,} bytes, and none has that many")
+        text = decompress(payload[_LENGTH_BYTES:], size, "the trace's header")
         try:
             document = json.loads(text)
         except (ValueError, RecursionError) as error:

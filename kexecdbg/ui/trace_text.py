@@ -29,7 +29,10 @@ def overview_text(trace: Trace, style: Style) -> str:
     lines = [f"{style.bold(trace.path.name)}: {trace.steps:,} steps of {machine}, {how}"]
     lines += [hanging("warning", warning, _COLUMN, style) for warning in trace.warnings]
     exceptions = list(_first_and_count(trace))
-    lines += [hanging("exceptions", text, _COLUMN) for text in exceptions] or [f"{'exceptions':<{_COLUMN}}none"]
+    in_intact = " in what is intact" if trace.warnings else ""
+    lines += [hanging("exceptions", text, _COLUMN) for text in exceptions] or [
+        f"{'exceptions':<{_COLUMN}}none{in_intact}"
+    ]
     folded = list(_folded(trace))
     if folded:
         lines.append(hanging("folded", "; ".join(folded), _COLUMN))

@@ -237,8 +237,9 @@ def test_a_block_that_decompresses_to_a_lot_is_refused(path: Path, lies: bool) -
         (b"\x7fELF" + bytes(60), "not a kexecdbg trace"),
         (MAGIC + struct.pack("<HH", VERSION + 1, 0), f"format version {VERSION + 1}"),
         (MAGIC + struct.pack("<HH", VERSION, 0), "nothing in this trace is intact"),
+        (MAGIC + struct.pack("<HH", VERSION, 0) + frame(1, struct.pack("<I", MAX_BLOCK)), "none has that many"),
     ],
-    ids=["empty", "foreign", "another version", "no header"],
+    ids=["empty", "foreign", "another version", "no header", "a header of 16 MiB"],
 )
 def test_files_that_are_no_trace_of_ours(path: Path, data: bytes, message: str) -> None:
     path.write_bytes(data)
