@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.evaluation import EvaluatedRegisters, Evaluator, StopReason, SystemRead, TranslatedMemory, evaluate
-from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction
+from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, decode_instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import SCTLR_M, RegimeFacts
-from kexecdbg.checks.situation import instruction_at
+from kexecdbg.checks.situation import code_reader
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.state import CpuState
 
@@ -52,10 +52,11 @@ def can_have_written(
 
 def _block_start(before: CpuState, memory: PhysicalMemory, site: int) -> int:
     """Address of the first instruction that is followed by all others up to ``site``, a bounded way back."""
+    fetch = code_reader(before, memory)
     code: dict[int, Instruction] = {}
     for address in range(max(0, site - BYTES_AROUND), site + BYTES_AROUND, INSTRUCTION_SIZE):
         try:
-            code[address] = instruction_at(before, memory, address)
+            code[address] = decode_instruction(fetch(address), address)
         except MemoryUnreadableError:
             continue
     targets = {instruction.target for instruction in code.values()}
