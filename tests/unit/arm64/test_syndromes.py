@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +180,12 @@ def test_any_value_decodes(esr: int) -> None:
 
 
 @pytest.mark.parametrize("ec", sorted(CLASSES))
-@given(iss=st.integers(0, (1 << 25) - 1))
-def test_every_class_decodes_any_iss(ec: int, iss: int) -> None:
-    syndrome = decode_syndrome(ec << 26 | 1 << 25 | iss)
-    assert (syndrome.ec_text, syndrome.iss) == (CLASSES[ec].text, iss)
+def test_every_class_decodes_any_iss(ec: int) -> None:
+    chance = random.Random(ec)
+    everything = (1 << 25) - 1
+    for iss in (0, everything, *(1 << bit for bit in range(25)), *(chance.randint(0, everything) for _ in range(100))):
+        syndrome = decode_syndrome(ec << 26 | 1 << 25 | iss)
+        assert (syndrome.ec_text, syndrome.iss) == (CLASSES[ec].text, iss)
 
 
 FAR = {"FAR_EL2": 0xFFFF1234}
