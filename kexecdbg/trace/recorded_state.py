@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from kexecdbg.trace.step_block import DATA_UNKNOWN, PAGE_SIZE, U8, U64
 
 if TYPE_CHECKING:
     from kexecdbg.trace.reader import Trace
+
+_CACHED_PAGES = 256
 
 
 class RecordedRegisters:
@@ -40,12 +42,20 @@ class RecordedRegisters:
         return tuple(self._numbers)
 
 
+class _Page(NamedTuple):
+    """A page's bytes, and a 1 for each of them that is unknown; nothing when none is."""
+
+    data: bytes
+    unknown: bytes
+
+
 class RecordedMemory:
     """Physical memory in one state of a trace; what was not recorded is unreadable, never zeros."""
 
     def __init__(self, trace: Trace, number: int) -> None:
         self._trace = trace
         self._number = number
+        self._pages: dict[int, _Page | None] = {}
 
     @property
     def memory_map(self) -> MemoryMap:
@@ -90,13 +100,23 @@ class RecordedMemory:
         return value
 
     def _read_in_page(self, page: int, offset: int, length: int) -> bytes | None:
+        if page not in self._pages:
+            if len(self._pages) >= _CACHED_PAGES:
+                self._pages.clear()
+            self._pages[page] = self._page(page)
+        held = self._pages[page]
+        if held is None or held.unknown.find(1, offset, offset + length) >= 0:
+            return None
+        return held.data[offset : offset + length]
+
+    def _page(self, page: int) -> _Page | None:
         contents = self._trace.page_at(page, self._number)
         since = self._trace.version_step(page, self._number)
         if contents is None or since is None:
             return None
         block = self._trace.block_at(self._number)
         if block.first >= self._number:
-            return contents[offset : offset + length]
+            return _Page(contents, b"")
         data, unknown = bytearray(contents), bytearray(PAGE_SIZE)
         first = block.write_starts[max(since - block.first, 0)]
         last = block.write_starts[self._number - block.first]
@@ -107,4 +127,4 @@ class RecordedMemory:
             if not is_unknown:
                 at = block.data_starts[place]
                 data[start : start + size] = block.write_data[at : at + size]
-        return None if any(unknown[offset : offset + length]) else bytes(data[offset : offset + length])
+        return _Page(bytes(data), bytes(unknown))
