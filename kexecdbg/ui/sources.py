@@ -17,10 +17,14 @@ from kexecdbg.machine.elf_core import ElfCore
 from kexecdbg.machine.memory_files import MemoryFiles, parse_memory_file
 from kexecdbg.machine.register_value import parse_register_value
 from kexecdbg.machine.state import CpuState
-from kexecdbg.machine.state_file import read_registers
+from kexecdbg.machine.state_file import GivenRegisters, read_registers
 from kexecdbg.ui.attach import add_target_arguments
 
 _ADDRESS = re.compile(r"\$?(?P<name>[A-Za-z]\w*)\s*(?:(?P<sign>[+-])\s*(?P<offset>\w+))?")
+STATE_HELP = (
+    'registers: {"SCTLR_EL2": "0x...", "PC": "0x..."}, the output of kexec-regs --json, or pasted text (a mail, an '
+    "oops, a debugger's list); - is standard input"
+)
 _GDBSTUB = "--attach HOST:PORT (QEMU's -s is localhost:1234)"
 
 
@@ -70,12 +74,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say which machine, and ``--json``."""
     group = parser.add_argument_group("the machine", "A gdbstub, or what is known of a machine, from anywhere.")
     add_target_arguments(group, required=False)
-    group.add_argument(
-        "--state",
-        metavar="FILE",
-        help='registers: {"SCTLR_EL2": "0x...", "PC": "0x..."}, the output of kexec-regs --json, or pasted text (a '
-        "mail, an oops, a debugger's list); - is standard input",
-    )
+    group.add_argument("--state", metavar="FILE", help=STATE_HELP)
     group.add_argument(
         "--memory",
         metavar="FILE@ADDRESS",
@@ -140,10 +139,20 @@ def given_machine(arguments: argparse.Namespace) -> Iterator[GivenMachine]:
             values |= core_registers(core, arguments.cpu or 0)
             remarks += [f"The core lacks {clause}." for clause in core.missing]
         if arguments.state is not None:
-            found = read_registers(_text_of(arguments.state), _name_of(arguments.state))
+            found = registers_of_file(arguments.state)
             values |= found.values
             remarks += found.remarks
         yield GivenMachine(values | assumed, stack.enter_context(MemoryFiles(files, core)), tuple(remarks))
+
+
+def registers_of_file(source: str) -> GivenRegisters:
+    """The registers of ``--state``: a file, or standard input where it is ``-``.
+
+    Raises:
+        EnvironmentProblem: it cannot be read.
+        UsageError: it has no registers.
+    """
+    return read_registers(_text_of(source), _name_of(source))
 
 
 def core_registers(core: ElfCore, cpu: int) -> dict[str, int]:

@@ -20,6 +20,7 @@ from kexecdbg.ui.image_json import image_json
 from kexecdbg.ui.image_text import image_text
 from kexecdbg.ui.relocate_json import comparison_json
 from kexecdbg.ui.relocate_text import comparison_text
+from kexecdbg.ui.sources import STATE_HELP, registers_of_file
 from kexecdbg.ui.style import Style, is_ascii, style_for
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 SUMMARY = (
     "Show and audit the image that kexec has loaded, in a dump that QEMU's monitor made (dump-guest-memory FILE). The "
-    "dump has no system registers: give those that matter with --assume."
+    "dump has no system registers: give them with --state, or those that matter with --assume."
 )
 
 
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the running kernel's ELF file: the layout of struct kimage and, with --map, where the kernel lies",
     )
+    parser.add_argument("--state", metavar="FILE", help=STATE_HELP)
     parser.add_argument("--assume", action="append", default=[], metavar="REG=VALUE", help="a register's value")
     parser.add_argument(
         "--after",
@@ -115,7 +117,7 @@ def _compare(pages: PageList, core: ElfCore, after: Path) -> PageComparison:
 def _state(core: ElfCore, arguments: argparse.Namespace) -> CpuState:
     if core.cpus and not 0 <= arguments.cpu < len(core.cpus):
         raise UsageError(f"--cpu {arguments.cpu}: the core has the registers of CPUs 0 to {len(core.cpus) - 1}")
-    values = {}
+    values = {} if arguments.state is None else dict(registers_of_file(arguments.state).values)
     for assumption in arguments.assume:
         name, equals, value = assumption.partition("=")
         canonical = canonical_name(name)
