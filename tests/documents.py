@@ -7,13 +7,18 @@ in front of a block say what it takes to run it:
 ``<!-- machine: A -->``
     a machine of the lab that is ``:1234`` in this block and the next ones, and its symbols ``vmlinux``; it stands for
     the reader's own.
+``<!-- stub: openocd -->``
+    a recording of the freeze, served as that gdbstub would, is ``:3333`` in this block; it stands for a board.
+``<!-- recording: freeze.kxt -->``
+    a recording of the freeze lies in this file.
 ``<!-- status: 1 -->``
     the exit status of the block's shell lines; 0 when it is not said.
 ``<!-- file: oops.txt -->``
     not a block to run (it need not be a ``console`` block), but the text of this file for the blocks that follow.
 ``<!-- needs: linux -->``
-    a real kernel: run by tests/linux. ``needs:`` anything else, with the reason, is not run; the commands' own parsers
-    read the arguments all the same.
+    a real kernel: run by tests/linux.
+``<!-- needs: set-up -->``
+    not run: the lines are those of NOT_TYPED.
 """
 
 from __future__ import annotations
@@ -27,7 +32,14 @@ ROOT = Path(__file__).parents[1]
 SHELL, GDB = "$ ", "(gdb) "
 ELIDED = "..."
 _GENERATED = "reference"
-_DIRECTIVE = re.compile(r"<!-- (machine|status|file|needs): (.*?) -->", re.DOTALL)
+NOT_TYPED = {
+    "qemu-scripts/demo": "it installs packages; tests/live/test_demo.py compares README.md with what it runs then",
+    "tests/run": "it runs what would type it",
+}
+"""The command lines that no test types, and why."""
+LINUX, SET_UP = "linux", "set-up"
+"""What blocks need."""
+_DIRECTIVE = re.compile(r"<!-- (machine|stub|recording|status|file|needs): (.*?) -->")
 _FENCE = re.compile(r"```(\w*)$")
 
 

@@ -12,6 +12,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 import pyte
@@ -47,13 +48,20 @@ class _AnsweringScreen(pyte.Screen):
 class Terminal:
     """Runs ``command`` in a terminal of ``columns`` x ``lines``; with its context the program is killed if it runs.
 
+    ``environment`` adds to this process's; ``directory`` is where it works, here by default.
+
     Attributes:
         process: the program.
         received: all that it has written, escape sequences included.
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], columns: int = 80, lines: int = 24
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        columns: int = 80,
+        lines: int = 24,
+        directory: Path | None = None,
     ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -66,6 +74,7 @@ class Terminal:
                 stdin=slave,
                 stdout=slave,
                 stderr=slave,
+                cwd=directory,
                 env={**os.environ, "TERM": "xterm-256color", **environment},
                 start_new_session=True,
                 preexec_fn=_take_terminal,

@@ -36,15 +36,7 @@ M02 ...
 (gdb) output 6 * 7
 43
 (gdb) no-such-command
-```
-
-<!-- needs: your-board -->
-```console
-$ kexecdbg check --attach :1234 --no-such-option
-$ kexecdbg no-such-command
-$ qemu-system-aarch64 -no-such-option
-(gdb) kexec-step --no-such-option
-(gdb) kexec-no-such-command
+$ qemu-system-aarch64 -M virt -no-such-option -s -S
 ```
 """
 
@@ -56,4 +48,4 @@ def test_every_line_that_is_wrong_is_found(gdb: GdbSession, tmp_path: Path) -> N
     blocks = read_blocks(page)
     found = [problem.split(":")[1] for block in blocks for problem in typist.type(block)]
     typist.close()
-    assert found == ["2", "3", "5", "7", "12", "13", "14", "15", "16"]
+    assert found == ["2", "3", "5", "7", "8"]

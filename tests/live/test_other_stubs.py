@@ -14,7 +14,8 @@ from kexecdbg.session.gdb import CommandResult
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.writer import TraceWriter
 from tests.live.machines import SECONDS, refusal
-from tests.live.replays import record, replay
+from tests.live.replays import replay
+from tests.traces.corpus import FREEZE, path_of
 
 HYPERVISOR, MMU_OFF, VECTORS = "--assume HCR_EL2=0", "--assume SCTLR_EL2=0x30c50830", "--assume VBAR_EL2=0x1b30a0000"
 KNOWN = f"{HYPERVISOR} {MMU_OFF} {VECTORS}"
@@ -25,10 +26,8 @@ TABLES = {"TTBR0_EL2": 0x1_B306_9000, "TCR_EL2": 0x8084_3510, "MAIR_EL2": 0xBBFF
 
 
 @pytest.fixture(scope="module")
-def freeze(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("stubs") / "freeze.kxt"
-    record("A", path)
-    return path
+def freeze() -> Path:
+    return path_of(FREEZE)
 
 
 def stepped(trace: Path, *options: str, known: str = KNOWN) -> CommandResult:

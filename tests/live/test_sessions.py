@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,9 +18,11 @@ from kexecdbg.errors import EnvironmentProblem, RegisterUnknownError, TargetErro
 from kexecdbg.lab.boot import boot
 from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.session import ExpectationFailed, Judgement, NotOnThisTarget, Session, TimedOut
+from kexecdbg.ui.cli import main
 from tests.live.machines import SECONDS, bench
-from tests.live.replays import record
 from tests.live.test_nothing_left_behind import MARK, processes_with
+from tests.traces.corpus import FREEZE as RECORDING
+from tests.traces.corpus import path_of
 
 FREEZE = "A"
 SITE, NEXT = 0x1_B308_0120, 0x1_B308_0124
@@ -35,13 +38,6 @@ def at_the_switch() -> Iterator[Session]:
         assert (switch.site, switch.observed) == (SITE, None)
         assert {"TTBR0_EL2", "TCR_EL2", "MAIR_EL2"} <= {name for step in switch.set_up for name in step.changes}
         yield session
-
-
-@pytest.fixture(scope="module")
-def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("session") / "freeze.kxt"
-    record(FREEZE, path)
-    return path
 
 
 def test_the_verdict(at_the_switch: Session) -> None:
@@ -144,14 +140,14 @@ def test_a_fault_that_comes_later_is_a_fault() -> None:
         assert session.expect_faults("K01").prediction.first is None
 
 
-def test_a_trace(trace: Path) -> None:
-    with Session.trace(trace) as session:
+def test_a_trace() -> None:
+    with Session.trace(path_of(RECORDING)) as session:
         assert session.run_to(SITE).instruction == "msr sctlr_el2, x14"
         assert session.step(2).pc != NEXT
         for unavailable in (session.fix, session.expect_arrival, lambda: session.expect_console("arrived")):
             with pytest.raises(NotOnThisTarget):
                 unavailable()
-    with Session.trace(trace, state="first-fault") as session:
+    with Session.trace(path_of(RECORDING), state="first-fault") as session:
         assert session.registers["ESR_EL2"] == XN_FAULT
 
 
@@ -194,6 +190,26 @@ def test_logs_are_kept_of_a_failure_only(tmp_path: Path) -> None:
     assert caught.value.__notes__ == [f"logs of lab A: {folder}"]
     assert "(gdb) output 6 * 7\n42\n" in (folder / "gdb.txt").read_text()
     assert {path.name for path in folder.iterdir()} == {"gdb.txt", "console.txt", "qemu.txt"}
+
+
+def test_a_check_that_fails_and_one_that_cannot_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "sound.py"
+    script.write_text(
+        "from kexecdbg.session import lab\nTARGET = lab('A')\n"
+        "def check_sound(session):\n    session.run_to_switch()\n    session.expect_sound()\n"
+    )
+    logs = tmp_path / "logs"
+    assert main(["run", str(script), "--trace", str(path_of(RECORDING)), "--logs", str(logs), "--json"]) == 1
+    (check,) = json.loads(capsys.readouterr().out)["scripts"][0]["checks"]
+    assert (check["name"], check["outcome"]) == ("check_sound", "failed")
+    assert check["reason"] == "expected a sound switch; the verdict is FAULTS, M01, ESR 0x8600000f ELR 0x1b3080124"
+    place, kept = check["details"][-2:]
+    assert place == f"{script}:5 in check_sound: session.expect_sound()"
+    assert kept.startswith(f"logs of trace {path_of(RECORDING).name}: {logs}")
+    assert main(["run", str(script), "--attach", str(tmp_path / "nobody.sock")]) == 2
+    assert "no gdbstub answers there" in capsys.readouterr().out
+    assert main(["run", str(tmp_path / "missing.py")]) == 2
+    assert capsys.readouterr().err == f"kexecdbg: {tmp_path / 'missing.py'}: no such script\n"
 
 
 def test_a_session_that_cannot_be_opened() -> None:

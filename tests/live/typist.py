@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import itertools
 import os
 import re
 import shlex
@@ -15,30 +14,40 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from kexecdbg.errors import TargetError
+from kexecdbg.errors import KexecdbgError
 from kexecdbg.lab.boot import boot
 from kexecdbg.lab.scenarios import find_scenarios
-from kexecdbg.qemu.process import qemu_program
+from kexecdbg.machine.gdb_remote import GdbRemote
+from kexecdbg.qemu import process as qemu
 from kexecdbg.resources import data_root
 from kexecdbg.session.gdb import GdbSession
 from kexecdbg.session.marks import OUTPUT_MARK
-from kexecdbg.ui.cli import COMMANDS, command_parser, main
+from kexecdbg.ui.cli import main
 from tests.documents import ROOT, SHELL, Block, CommandLine, prints
+from tests.live.terminal import Terminal
+from tests.traces.corpus import FREEZE, path_of
 
 SECONDS = 120.0
 """A bound for every line, so that one that would hang fails instead."""
-OWN_MACHINE, OWN_SYMBOLS = ":1234", "vmlinux"
+OWN_SYMBOLS = "vmlinux"
+_OWN_MACHINE = re.compile(r"(?<=--attach )(localhost)?:1234")
 INTERRUPTED = "^C"
 """Shown under a line that resumes the machine: the reader's Ctrl-C, once the machine has frozen."""
 _STAY = re.compile(r"kexecdbg (lab start|replay|linux .*--gdb)\b")
 """Commands that stay in their terminal and keep a machine, whose address they print."""
 _ADDRESS = re.compile(r"target remote (\S+)")
+_CONNECT = re.compile(r"(target (?:extended-)?remote) \S+")
+_DUMP = re.compile(r"(?<=monitor dump-guest-memory )(?=\w)")
 _FOR_THE_SHELL = re.compile(r"[|&;<>$*?`()~]|^\w+=")
 _PROGRAM = re.compile(r"^(\.venv/bin/)?kexecdbg ")
-_OPERATORS = {"|", "||", "&&", "&", ";", ">", ">>", "<"}
 _QEMU = "qemu-system-aarch64"
-_OURS = ("kexec-", "walk-")
-"""How the names of our GDB commands begin."""
+_ITS_FILES = {"-kernel": "Image", "-bios": "firmware.bin"}
+_BRANCH_TO_ITSELF = (0x1400_0000).to_bytes(4, "little")
+_PROMPT, _END_OF_INPUT = "(kexecdbg)", "\x04"
+_BISECTED = {
+    "Makefile": "Image:\n\tcp source Image\n",
+    "check.py": "def check_image(): assert open('Image').read() == 'good'\n",
+}
 
 
 class Typist:
@@ -58,15 +67,21 @@ class Typist:
             if (ROOT / name).exists() and not (directory / name).exists():
                 (directory / name).symlink_to(ROOT / name)
 
-    def type(self, block: Block, present: str = "") -> list[str]:
-        """Run ``block``, or only read its arguments where it needs what is not ``present``; what went wrong."""
-        if "file" in block.directives:
-            (self._directory / block.directives["file"]).write_text("\n".join([*block.text, ""]))
-        if "needs" in block.directives and block.directives["needs"] != present:
-            return [problem for line in block.lines if (problem := self._arguments_problem(line))]
-        if scenario := block.directives.get("machine"):
+    def type(self, block: Block, present: str | None = None) -> list[str]:
+        """Run ``block`` if what it needs is ``present``; what went wrong."""
+        directives = block.directives
+        if "file" in directives:
+            (self._directory / directives["file"]).write_text("\n".join([*block.text, ""]))
+        if directives.get("needs") != present:
+            return []
+        if recording := directives.get("recording"):
+            (self._directory / recording).unlink(missing_ok=True)
+            (self._directory / recording).symlink_to(path_of(FREEZE))
+        if stub := directives.get("stub"):
+            self._stay(f"kexecdbg replay {path_of(FREEZE)} --stub {stub}")
+        if scenario := directives.get("machine"):
             self._start_own(scenario)
-        status = int(block.directives.get("status", "0"))
+        status = int(directives.get("status", "0"))
         return [problem for line in block.lines if (problem := self._problem(line, status))]
 
     def close(self) -> None:
@@ -85,7 +100,7 @@ class Typist:
     def _problem(self, line: CommandLine, status: int) -> str | None:
         try:
             got, printed = self._in_shell(line.text) if line.prompt == SHELL else self._in_gdb(line)
-        except TargetError as error:
+        except KexecdbgError as error:
             got, printed = (0, str(error)) if line.printed else (1, str(error))
         if got != (status if line.prompt == SHELL else 0):
             return f"{line.where}: {line.text}: exit status {got}, and it printed:\n{printed}"
@@ -96,17 +111,61 @@ class Typist:
     def _in_shell(self, text: str) -> tuple[int, str]:
         text = _PROGRAM.sub("kexecdbg ", text)
         if self._address is not None:
-            text = text.replace(f"--attach {OWN_MACHINE}", f"--attach {self._address}")
+            text = _OWN_MACHINE.sub(self._address, text)
         if text.startswith("gdb-multiarch "):
             return self._start_gdb(text)
         if text.startswith(_QEMU):
-            return _unknown_qemu_options(text)
+            return self._start_qemu(text)
+        if text.startswith("git bisect "):
+            return self._bisect(text)
+        if text.startswith("kexecdbg console"):
+            return self._in_terminal(text)
         if _STAY.match(text):
             return self._stay(text)
         if text.startswith("kexecdbg ") and not _FOR_THE_SHELL.search(re.sub("'[^']*'", "", text)):
             return self._in_process(shlex.split(text)[1:])
         result = self._bash(text)
         return result.returncode, result.stdout + result.stderr
+
+    def _start_qemu(self, text: str) -> tuple[int, str]:
+        """The reader's own QEMU, which has a gdbstub of its own in place of ``-s``: it starts, stopped."""
+        words = shlex.split(text)
+        for option, name in _ITS_FILES.items():
+            if option in words:
+                assert words[words.index(option) + 1] == name
+                (self._directory / name).write_bytes(_BRANCH_TO_ITSELF)
+        words.remove("-s")
+        words.remove("-S")  # the gdbstub and the stop are added again: on a private socket
+        with (
+            contextlib.chdir(self._directory),
+            qemu.QemuProcess(qemu.CommandLine((qemu.qemu_program(), *words[1:]))) as process,
+            GdbRemote(str(process.gdb_socket)) as remote,
+        ):
+            return int(not remote.read_core()), process.log()
+
+    def _bisect(self, text: str) -> tuple[int, str]:
+        """``git bisect run`` in a repository whose second commit is the bad one, and whose Image takes no time."""
+        folder = self._directory / "bisected"
+        folder.mkdir()
+        for name, content in _BISECTED.items():
+            (folder / name).write_text(content)
+        commits = "".join(
+            f"printf {content} >source && git add . && git commit -qm {content} --allow-empty && "
+            for content in ("good", "bad", "worse")
+        )
+        begin = "git init -q && git config user.name reader && git config user.email reader@localhost && "
+        result = self._bash(f"cd bisected && {begin}{commits}git bisect start HEAD HEAD~2 && {text}")
+        found = re.search(r"is the first bad commit\n(?:.*\n)+\s+bad\n", result.stdout)
+        return result.returncode or int(found is None), result.stdout + result.stderr
+
+    def _in_terminal(self, text: str) -> tuple[int, str]:
+        """The console: its prompt and its status bar come, and it is left."""
+        command = [sys.executable, "-m", *shlex.split(text)]
+        environment = {**_WITH_US, "XDG_STATE_HOME": str(self._directory)}
+        with Terminal(command, environment, directory=self._directory) as terminal:
+            terminal.wait_for(_PROMPT, " CPU 0  EL2  regime EL2  MMU off" if "--" in text else " no machine")
+            terminal.press(_END_OF_INPUT)
+            return terminal.wait_for_end(), terminal.text
 
     def _bash(self, text: str) -> subprocess.CompletedProcess[str]:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -138,7 +197,9 @@ class Typist:
         """Start a command that keeps a machine; what it prints until it has said where the machine is."""
         self.close()
         command = [sys.executable, "-m", *shlex.split(text)]
-        server = subprocess.Popen(command, cwd=self._directory, env=_WITH_US, stdout=subprocess.PIPE, text=True)
+        server = subprocess.Popen(
+            command, cwd=self._directory, env=_WITH_US, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         self._machine.callback(_end, server)
         assert server.stdout is not None
         printed = ""
@@ -161,9 +222,11 @@ class Typist:
 
     def _in_gdb(self, line: CommandLine) -> tuple[int, str]:
         text = line.text
-        if text.startswith("target remote ") and self._address is not None:
-            self._gdb.connect(self._address, SECONDS)
+        if _CONNECT.match(text) and self._address is not None:
+            text = _CONNECT.sub(rf"\1 {self._address}", text)
+            self._gdb.command(text, SECONDS)
             return 0, ""
+        text = _DUMP.sub(f"{self._directory}/", text)  # QEMU writes to the folder that it was started in
         if line.printed[:1] == [INTERRUPTED]:
             return 0, self._until_frozen()
         with contextlib.chdir(self._directory):
@@ -183,40 +246,6 @@ class Typist:
             self._gdb.stop()
         return f"{INTERRUPTED}\n"
 
-    def _arguments_problem(self, line: CommandLine) -> str | None:
-        """What the command's own parser does not understand."""
-        if line.prompt != SHELL:
-            return self._gdb_arguments_problem(line)
-        words = shlex.split(_PROGRAM.sub("kexecdbg ", line.text), comments=True)
-        program, *arguments = itertools.takewhile(lambda word: word not in _OPERATORS, words)
-        if program == _QEMU and (unknown := _unknown_qemu_options(line.text)[1]):
-            return f"{line.where}: {line.text}: {unknown}"
-        if program != "kexecdbg" or arguments[:1] == ["--help"]:
-            return None
-        if arguments[0] not in COMMANDS:
-            return f"{line.where}: {line.text}: there is no such command"
-        complaint = io.StringIO()
-        with contextlib.redirect_stderr(complaint):
-            try:
-                command_parser(arguments[0]).parse_intermixed_args(arguments[1:])
-            except SystemExit:
-                return f"{line.where}: {line.text}: {complaint.getvalue()}"
-        return None
-
-    def _gdb_arguments_problem(self, line: CommandLine) -> str | None:
-        name, *arguments = line.text.split()
-        module = name.replace("-", "_")
-        if not name.startswith(_OURS):
-            return None
-        if not (ROOT / "plugins" / "commands" / f"{module}.py").exists():
-            return f"{line.where}: {line.text}: there is no such command"
-        self._gdb.command(f"python from kexecdbg_plugins.commands.{module} import COMMAND")
-        try:
-            self._gdb.command(f"python COMMAND().parser.parse_args({arguments!r})")
-        except TargetError as error:
-            return f"{line.where}: {line.text}: {error}"
-        return None
-
 
 _WITH_US = {**os.environ, "PYTHONPATH": str(Path(importlib.import_module("kexecdbg").__path__[0]).parent)}
 
@@ -224,11 +253,3 @@ _WITH_US = {**os.environ, "PYTHONPATH": str(Path(importlib.import_module("kexecd
 def _end(server: subprocess.Popen[str]) -> None:
     server.send_signal(signal.SIGINT)
     server.communicate(timeout=SECONDS)
-
-
-def _unknown_qemu_options(text: str) -> tuple[int, str]:
-    """The options of the reader's own QEMU have to be QEMU's."""
-    known = subprocess.run([qemu_program(), "-help"], capture_output=True, text=True, timeout=SECONDS).stdout
-    options = [word for word in shlex.split(text) if word.startswith("-")]
-    unknown = [option for option in options if not re.search(rf"^{re.escape(option)}\b", known, re.MULTILINE)]
-    return len(unknown), f"QEMU has no {', '.join(unknown)}" if unknown else ""

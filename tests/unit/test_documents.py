@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import GDB, SHELL, documents, prints, read_blocks
+from tests.documents import GDB, LINUX, NOT_TYPED, SET_UP, SHELL, documents, prints, read_blocks
 
 PAGE = """\
 Text.
 
 <!-- machine: A -->
-<!-- needs: your-board: there is none
-     here -->
+<!-- needs: linux -->
 
 ```console
 $ kexecdbg check \\
@@ -42,12 +41,12 @@ def test_blocks_with_their_directives(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text(PAGE)
     first, second, file = read_blocks(path)
-    assert first.directives == {"machine": "A", "needs": "your-board: there is none\n     here"}
+    assert first.directives == {"machine": "A", "needs": "linux"}
     assert [(line.prompt, line.text, line.printed) for line in first.lines] == [
         (SHELL, "kexecdbg check --attach :1234", ["FAULTS"]),
         (GDB, "stepi", []),
     ]
-    assert (second.directives, second.lines[0].text, second.lines[0].where) == ({}, "true", "page.md:19")
+    assert (second.directives, second.lines[0].text, second.lines[0].where) == ({}, "true", "page.md:18")
     assert (file.directives["file"], file.text, file.lines) == ("oops.txt", ["$ not a command"], [])
 
 
@@ -79,6 +78,13 @@ def test_every_prompt_is_in_a_block_that_is_run() -> None:
         known = sum(line.lstrip().startswith((SHELL, GDB)) for block in read_blocks(path) for line in block.text)
         prompts = [line for line in path.read_text().splitlines() if line.lstrip().startswith((SHELL, GDB))]
         assert len(prompts) == known, f"{path.name} has prompts outside of console blocks"
+
+
+def test_all_lines_are_typed_but_for_those_that_cannot_be() -> None:
+    blocks = [block for path in documents() for block in read_blocks(path)]
+    assert {block.directives["needs"] for block in blocks if "needs" in block.directives} == {LINUX, SET_UP}
+    not_typed = [line for block in blocks if block.directives.get("needs") == SET_UP for line in block.lines]
+    assert {line.text.split("#")[0].strip() for line in not_typed if line.prompt == SHELL} == set(NOT_TYPED)
 
 
 def test_every_link_to_a_file_leads_to_one() -> None:
