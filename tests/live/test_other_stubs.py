@@ -44,6 +44,7 @@ def test_openocd_names_what_it_lacks(freeze: Path) -> None:
         shown = gdb.run("kexec-regs", SECONDS)
         message = refusal(gdb, "kexec-check")
         still = refusal(gdb, f"kexec-check {HYPERVISOR}")
+        assert [gdb.command(f"output sizeof(${name}_EL2)") for name in ("ELR", "ESR", "SPSR")] == ["8", "4", "4"]
     assert "unread HCR_EL2 SCTLR_EL2 TCR_EL2 MAIR_EL2 TTBR0_EL2 VBAR_EL2 FAR_EL2" in words(shown.text)
     assert (shown.document["ESR_EL2"]["value"], shown.document["SCTLR_EL2"]["value"]) == ("0x0", None)
     assert "HCR_EL2 is unknown" in message and "--assume HCR_EL2=VALUE" in message

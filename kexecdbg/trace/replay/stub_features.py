@@ -30,6 +30,8 @@ class StubKind(enum.Enum):
 OPENOCD_BANKED = tuple(f"{name}_EL{el}" for el in (1, 2, 3) for name in ("ELR", "ESR", "SPSR"))
 """The system registers that OpenOCD offers, in the feature ``net.sourceforge.openocd.banked`` (OpenOCD
 src/target/armv8.c, armv8_regs, up to 0.12 and its main branch): no SCTLR, TCR, TTBR, MAIR, HCR or VBAR."""
+OPENOCD_32_BITS = frozenset(name for name in OPENOCD_BANKED if not name.startswith("ELR"))
+"""Those that OpenOCD 0.12 gives 32 bits; its main branch gives them 64."""
 
 
 @dataclass(frozen=True)

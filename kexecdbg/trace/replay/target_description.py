@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from kexecdbg.errors import TraceError
 from kexecdbg.machine.gdb_remote.description import TargetDescription, read_description
 from kexecdbg.trace.header import TraceHeader
-from kexecdbg.trace.replay.stub_features import Feature, StubFeatures, StubKind
+from kexecdbg.trace.replay.stub_features import OPENOCD_32_BITS, Feature, StubFeatures, StubKind
 
 _MOST_BYTES = 256
 """Of one register: an SVE vector of 2048 bits."""
@@ -31,7 +31,7 @@ def description_of(header: TraceHeader, features: StubFeatures | None = None) ->
     files = dict(header.target_description)
     if not files or not features.has(Feature.SYSTEM_REGISTERS):
         offered = features.system_registers(name for name in header.registers if name not in _CORE)
-        files = {"target.xml": _made_from(offered, _FEATURES[features.kind])}
+        files = {"target.xml": _made_from(offered, features.kind)}
     try:
         description = read_description(files)
     except ValueError as error:
@@ -42,7 +42,7 @@ def description_of(header: TraceHeader, features: StubFeatures | None = None) ->
     return description
 
 
-def _made_from(others: Iterable[str], feature: str) -> str:
+def _made_from(others: Iterable[str], kind: StubKind) -> str:
     """A description of the core registers that GDB requires (GDB manual, "AArch64 Features") and of ``others``."""
     core = [f'<reg name="{name.lower()}" bitsize="64"/>' for name in _GENERAL]
     core += [
@@ -50,16 +50,23 @@ def _made_from(others: Iterable[str], feature: str) -> str:
         '<reg name="pc" bitsize="64" type="code_ptr"/>',
         '<reg name="cpsr" bitsize="32"/>',
     ]
-    system = [f'<reg name="{html.escape(name)}" bitsize="64" group="cp_regs"/>' for name in others]
+    system = [_system_register(name, kind) for name in others]
     return "\n".join(
         [
             _HEAD,
             '<feature name="org.gnu.gdb.aarch64.core">',
             *core,
             "</feature>",
-            f'<feature name="{feature}">',
+            f'<feature name="{_FEATURES[kind]}">',
             *system,
             "</feature>",
             "</target>\n",
         ]
     )
+
+
+def _system_register(name: str, kind: StubKind) -> str:
+    if kind is StubKind.OPENOCD:
+        size = 'bitsize="32" type="uint32"' if name in OPENOCD_32_BITS else 'bitsize="64" type="code_ptr"'
+        return f'<reg name="{name}" {size} group="banked"/>'
+    return f'<reg name="{html.escape(name)}" bitsize="64" group="cp_regs"/>'
