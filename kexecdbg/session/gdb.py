@@ -1,8 +1,6 @@
 """A GDB of our own with the kexecdbg commands in it, driven through GDB/MI by pygdbmi.
 
-pygdbmi waits 0.2 s for more output after every reply by default; here a command ends with its result record, so
-nothing is waited for that does not come. It also lays every reply out for its debug log, also while that is off, which
-takes longer than to parse it.
+A command ends with its result record: nothing is waited for that does not come.
 """
 
 from __future__ import annotations
@@ -20,15 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
-from pygdbmi import IoManager as pygdbmi_io
 from pygdbmi.gdbcontroller import GdbController
 
 from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.resources import data_root
 from kexecdbg.session.failures import TimedOut
 from kexecdbg.session.marks import OUTPUT_MARK
-
-pygdbmi_io.pformat = str  # type: ignore[assignment, attr-defined]
+from kexecdbg.session.mi_output import MiOutput
 
 _START_SECONDS = 30.0
 _END_SECONDS = 2.0
@@ -38,8 +34,6 @@ _MOST_UNASKED = 100
 _OUTSIDE_THE_TERMINAL = ("sh", "-c", 'ulimit -c 0 && exec setsid "$0" "$@"')
 """Should GDB crash, it leaves no core file in the user's folder. A Ctrl-C at the terminal reaches only us, not GDB and
 what it has started (a replay on a pipe would end): :meth:`GdbSession.interrupt` passes it on."""
-_MORE_OUTPUT_SECONDS = 0.001
-"""pygdbmi's wait for more output after it has read some; its default of 0.2 s makes five commands a second."""
 
 
 def gdb_program() -> str:
@@ -94,8 +88,9 @@ class GdbSession:
         self.stops = 0
         """How often the target has stopped, the stops inside commands included."""
         command = [*_OUTSIDE_THE_TERMINAL, gdb_program(), "-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off"]
-        self._controller = GdbController(command, time_to_check_for_additional_output_sec=_MORE_OUTPUT_SECONDS)
-        self._io = self._controller.io_manager
+        self._controller = GdbController(command)
+        assert self._controller.gdb_process is not None
+        self._output = MiOutput(self._controller.gdb_process)
         self._token = 0
         self._unasked: deque[dict[str, Any]] = deque(maxlen=_MOST_UNASKED)
         try:
@@ -254,7 +249,7 @@ class GdbSession:
 
     def _responses(self, seconds: float) -> list[dict[str, Any]]:
         """What GDB says next, if it says anything in ``seconds``; whether the target runs is kept in mind."""
-        responses = self._io.get_gdb_response(timeout_sec=min(seconds, 0.5), raise_error_on_timeout=False)
+        responses = self._output.records(min(seconds, 0.5))
         for response in responses:
             if response["type"] == "notify" and response["message"] in ("running", "stopped", "thread-group-exited"):
                 self._running = response["message"] == "running"
@@ -269,7 +264,7 @@ class GdbSession:
     @property
     def output_descriptor(self) -> int:
         """The descriptor that GDB's output comes from: for who waits for :meth:`unasked_output`."""
-        return int(self._io.stdout_fileno)
+        return self._output.descriptor
 
     def unasked_output(self) -> str:
         """What GDB has printed by itself after the last command, for instance of a stop; nothing is waited for."""
