@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -100,10 +101,12 @@ def _ask(question: str) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("it writes into the guest; add --yes, there is no terminal to ask on")
-    try:
-        answer = input(f"{question}\nWrite this into the guest? (y or n) ")
-    except EOFError:  # Ctrl-D
-        answer = ""
+    print(f"{question}\nWrite this into the guest? (y or n) ", end="", flush=True)
+    # GDB has reads go on after Ctrl-C (SA_RESTART); only this is interrupted by it (signal(7)).
+    select.select([sys.stdin], [], [])
+    answer = sys.stdin.readline()
+    if not answer:  # Ctrl-D
+        print()
     if answer.strip().lower() not in ("y", "yes"):
         raise UsageError("nothing was written")
 
