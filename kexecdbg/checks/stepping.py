@@ -18,7 +18,7 @@ from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.checks.enable_site import pending_write, writes_sctlr
 from kexecdbg.checks.judging import judge
 from kexecdbg.checks.prediction import ExceptionRecord
-from kexecdbg.checks.situation import instruction_at, situation_at
+from kexecdbg.checks.situation import code_reader, instruction_at, situation_at
 from kexecdbg.checks.verdict import Verdict
 from kexecdbg.errors import MemoryUnreadableError, TargetError
 from kexecdbg.machine.debugger import Debugger
@@ -171,10 +171,7 @@ def _check_fetchable(state: CpuState, debugger: Debugger, pc: int) -> None:
 
 
 def _code_ahead(state: CpuState, debugger: Debugger, pc: int) -> ReachableCode:
-    def fetch(address: int) -> int:
-        return instruction_at(state, debugger.memory, address).word
-
-    return reachable_code(fetch, [pc])
+    return reachable_code(code_reader(state, debugger.memory), [pc])
 
 
 def _set_up_start(code: ReachableCode, switch: Instruction) -> int | None:
