@@ -13,6 +13,7 @@ from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import accessed_register
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.qemu.cpu_log import SP
+from kexecdbg.qemu.kept_bits import kept_of
 from kexecdbg.trace.recording.analyses import look_at_switch
 from kexecdbg.trace.recording.log.accesses import Accesses, accesses_of, conditional_stores, pieces
 from kexecdbg.trace.recording.log.code import NOWHERE, address_keys
@@ -209,7 +210,8 @@ class Execution:
             # A read shows what the register holds, whatever was believed: it is in the general register afterwards.
             row = states.registers[step if move.is_write else step + 1]
             if move.general != "XZR":
-                yield name, int(row[int(move.general[1:])])
+                value = int(row[int(move.general[1:])])
+                yield name, kept_of(name, value, self._present.values) if move.is_write else value
             elif move.is_write:
                 yield name, 0
             if move.is_write:
