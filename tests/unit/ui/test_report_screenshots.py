@@ -76,3 +76,4 @@ def test_on_paper(page: Path, tmp_path: Path) -> None:
     document.unlink(missing_ok=True)
     browse(page, tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={document}")
     assert 4 <= len(re.findall(rb"/Type\s*/Page\b", document.read_bytes())) <= 16
+    assert document.stat().st_size < 2_000_000  # patterns that are printed as pictures make it several times as large
