@@ -415,7 +415,14 @@ def lacking() -> str:
 def end_of_command() -> tuple[str, ...]:
     """See :meth:`GdbDebugger.end_of_command`; of every connection. GDB's settings are again what they were."""
     while _settings_before:
-        gdb.execute("set {} {}".format(*_settings_before.popitem()), to_string=True)
+        setting, before = _settings_before.popitem()
+        try:
+            gdb.execute(f"set {setting} {before}", to_string=True)
+        except gdb.error:
+            # A machine that has ended has no scheduler to lock: GDB says so, and has it off (infrun.c,
+            # set_schedlock_func).
+            if setting != _LOCKING or gdb.selected_inferior().pid:
+                raise
     return tuple(remark for each in _debuggers.values() for remark in each.end_of_command())
 
 
