@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,10 @@ _MOST_UNASKED = 100
 _OUTSIDE_THE_TERMINAL = ("sh", "-c", 'ulimit -c 0 && exec setsid "$0" "$@"')
 """Should GDB crash, it leaves no core file in the user's folder. A Ctrl-C at the terminal reaches only us, not GDB and
 what it has started (a replay on a pipe would end): :meth:`GdbSession.interrupt` passes it on."""
+
+
+_RAISED_IN_PYTHON = re.compile(r"^gdb\.GdbError: (.+)", re.MULTILINE)
+"""In the traceback of a script that GDB reads; its error message is only that there was one."""
 
 
 def gdb_program() -> str:
@@ -228,9 +233,10 @@ class GdbSession:
                     logged.append(payload or "")
                     continue
                 is_error = kind == "result" and response["message"] == "error"
-                if not is_error:  # whose message is what was logged
-                    tell("".join(logged))
+                said = "".join(logged)
                 logged.clear()
+                if not is_error:  # whose message is what was logged
+                    tell(said)
                 if kind in ("console", "target") and payload:
                     # The monitor ends its lines as a terminal wants them.
                     printed.append(payload.replace("\r\n", "\n"))
@@ -240,6 +246,8 @@ class GdbSession:
                 elif kind == "result" and response["token"] == self._token:
                     if is_error:
                         problem = payload.get("msg", "GDB reports an error without a message")
+                        if raised := _RAISED_IN_PYTHON.search(said):
+                            problem = raised[1]
                 elif kind == "result" and response["token"] == self._token + 1:
                     self._unasked.extend(responses[place:])
                     return "".join(printed), problem

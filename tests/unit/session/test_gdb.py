@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,6 +28,13 @@ def test_an_error_is_gdbs_own_message(gdb: GdbSession) -> None:
     with pytest.raises(TargetError, match=r'^Undefined command: "nosuchcommand"'):
         gdb.command("nosuchcommand")
     assert gdb.command("output 1") == "1"
+
+
+def test_what_a_script_raises_is_the_message(gdb: GdbSession, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("python\nraise gdb.GdbError('packages are missing; run setup')\nend\n")
+    with pytest.raises(TargetError, match="^packages are missing; run setup$"):
+        gdb.command(f"source {script}")
 
 
 def test_much_output_arrives_whole(gdb: GdbSession) -> None:
