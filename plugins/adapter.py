@@ -341,14 +341,14 @@ _settings_before: dict[str, str] = {}
 
 def _set_during_command(setting: str, value: str) -> None:
     """Change a setting of GDB, if it has it, until :func:`end_of_command`; each change is a line of GDB/MI output."""
-    if setting in _settings_before:
-        return
     try:
-        before = gdb.parameter(setting)
+        found = gdb.parameter(setting)
     except RuntimeError:
         return
-    _settings_before[setting] = before if isinstance(before, str) else "on" if before else "off"
-    gdb.execute(f"set {setting} {value}", to_string=True)
+    before = found if isinstance(found, str) else "on" if found else "off"
+    if before != value:
+        _settings_before.setdefault(setting, before)
+        gdb.execute(f"set {setting} {value}", to_string=True)
 
 
 @contextlib.contextmanager
@@ -414,15 +414,13 @@ def lacking() -> str:
 
 def end_of_command() -> tuple[str, ...]:
     """See :meth:`GdbDebugger.end_of_command`; of every connection. GDB's settings are again what they were."""
-    while _settings_before:
-        setting, before = _settings_before.popitem()
-        try:
-            gdb.execute(f"set {setting} {before}", to_string=True)
-        except gdb.error:
-            # A machine that has ended has no scheduler to lock: GDB says so, and has it off (infrun.c,
-            # set_schedlock_func).
-            if setting != _LOCKING or gdb.selected_inferior().pid:
-                raise
+    for setting, before in tuple(_settings_before.items()):
+        if setting == _LOCKING and not gdb.selected_inferior().pid:
+            # A machine that has ended has no scheduler to lock: GDB refuses, and has it off (infrun.c,
+            # set_schedlock_func). The next command with a machine puts it back.
+            continue
+        gdb.execute(f"set {setting} {before}", to_string=True)
+        del _settings_before[setting]
     return tuple(remark for each in _debuggers.values() for remark in each.end_of_command())
 
 
