@@ -275,6 +275,9 @@ class GdbDebugger:
         original = inferior.read_memory(pc, INSTRUCTION_SIZE).tobytes()
         try:
             inferior.write_memory(pc, word.to_bytes(INSTRUCTION_SIZE, "little"))
+        except gdb.MemoryError as error:
+            raise TargetError(f"the target lets nobody change its code, as a recording does: {error}") from error
+        try:
             for _ in range(_STEP_ATTEMPTS):
                 self.step()
                 after = self.state()

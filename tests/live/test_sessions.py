@@ -22,7 +22,7 @@ from kexecdbg.ui.cli import main
 from tests.live.machines import SECONDS, bench
 from tests.live.test_nothing_left_behind import MARK, processes_with
 from tests.traces.corpus import FREEZE as RECORDING
-from tests.traces.corpus import path_of
+from tests.traces.corpus import REPAIRED, path_of
 
 FREEZE = "A"
 SITE, NEXT = 0x1_B308_0120, 0x1_B308_0124
@@ -149,6 +149,9 @@ def test_a_trace() -> None:
                 unavailable()
     with Session.trace(path_of(RECORDING), state="first-fault") as session:
         assert session.registers["ESR_EL2"] == XN_FAULT
+    with Session.trace(path_of(REPAIRED)) as session:
+        relocation = session.expect_relocated()  # though no code can be changed there, to read the counter
+        assert (relocation.pages, relocation.verified, session.where().pc) == (65, 65, 0x1_8008_0000)
 
 
 def test_attach_leaves_the_machine_as_it_should() -> None:

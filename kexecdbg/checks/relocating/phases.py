@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kexecdbg.checks.relocating.control import RelocationControl
+from kexecdbg.errors import TargetError
 
 _MRS_X9_CNTVCT_EL0 = 0xD53B_E049
 """``mrs x9, cntvct_el0``. QEMU's gdbstub does not show the counter, so the CPU is made to read it."""
@@ -38,8 +39,11 @@ class Phase:
 
 
 def read_counter(control: RelocationControl) -> int | None:
-    """CNTVCT_EL0, read by the CPU itself at its PC."""
-    return control.execute_instead(_MRS_X9_CNTVCT_EL0).get("X9")
+    """CNTVCT_EL0, read by the CPU itself at its PC; ``None`` where it cannot be made to, as in a recording."""
+    try:
+        return control.execute_instead(_MRS_X9_CNTVCT_EL0).get("X9")
+    except TargetError:
+        return None
 
 
 def phases(moments: Sequence[Moment], spans: Iterable[tuple[str, str, str]], frequency: int | None) -> list[Phase]:
