@@ -226,7 +226,10 @@ def _possibly_written(instruction: Instruction, before: CpuState, after: CpuStat
 
     Only MSR, an exception and the return from one write to any of them (Arm ARM D1.3, AArch64.TakeException()).
     """
-    if instruction.flow is Flow.EXCEPTION or after.get("PC") not in instruction.successors():
+    pc = after.get("PC")
+    # A vector may be what follows in any case.
+    at_vector = pc is None or pc % _VECTOR_SIZE == 0
+    if instruction.flow is Flow.EXCEPTION or at_vector or pc not in instruction.successors():
         return frozenset(_SYSTEM)
     move = instruction.system_move
     if move is None or not move.is_write:
