@@ -55,7 +55,7 @@ class OneStep(PaperDebugger):
         ("isb", {}, {}, set()),
         ("b.ne . + 64", {"PC": CODE + 64}, {}, set()),
         # Where it branches to may also be the vector of an exception that it took.
-        ("b.ne . + 0x60", {"PC": CODE + 0x60, "ESR_EL2": 0x0200_0000, "ELR_EL2": CODE}, {}, SYSTEM),
+        ("b.ne . + 0x80", {"PC": CODE + 0x80, "ESR_EL2": 0x0200_0000, "ELR_EL2": CODE}, {}, SYSTEM),
         ("msr tcr_el2, x14", {"TCR_EL2": 0x8081_3510}, {}, {"TCR_EL2"}),
         ("msr vbar_el1, x14", {"VBAR_EL2": VECTORS + 0x800}, VHE, {"VBAR_EL1", "VBAR_EL2"}),
         ("msr hcr_el2, x14", {"HCR_EL2": 0x4_8000_0000}, {}, SYSTEM),
