@@ -57,7 +57,10 @@ class Commands(ABC):
         """What GDB is connected to."""
 
     def _seconds(self, timeout: float | None) -> float:
-        return self.timeout if timeout is None else timeout
+        seconds = self.timeout if timeout is None else timeout
+        if not seconds > 0:  # nor is NaN
+            raise UsageError(f"timeout={seconds:g}: give seconds, more than 0")
+        return seconds
 
     # GDB
 
@@ -123,6 +126,8 @@ class Commands(ABC):
 
     def step(self, count: int = 1, *, timeout: float | None = None) -> Stop:
         """Execute ``count`` instructions."""
+        if count < 0:
+            raise UsageError(f"step({count}): a session goes back with command('reverse-stepi'), on a recording")
         self.command(f"stepi {count}", timeout=timeout)
         return self.where()
 

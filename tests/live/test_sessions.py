@@ -101,6 +101,17 @@ def test_where_it_is_and_what_gdb_says(at_the_switch: Session) -> None:
         at_the_switch.evaluate("no_such_symbol")
 
 
+def test_numbers_that_make_no_sense(at_the_switch: Session) -> None:
+    for refused in (
+        lambda: at_the_switch.step(-1),
+        lambda: at_the_switch.check(timeout=0),
+        lambda: at_the_switch.walk("$pc", timeout=float("nan")),
+    ):
+        with pytest.raises(UsageError):
+            refused()
+    assert at_the_switch.where().pc == SITE
+
+
 def test_over_the_switch_why_and_the_repair() -> None:
     with Session.lab(FREEZE) as session:
         assert session.run_to("$pc").instruction  # it is there already
