@@ -38,7 +38,9 @@ what it has started (a replay on a pipe would end): :meth:`GdbSession.interrupt`
 
 
 _RAISED_IN_PYTHON = re.compile(r"^gdb\.GdbError: (.+)", re.MULTILINE)
-"""In the traceback of a script that GDB reads; its error message is only that there was one."""
+"""In the traceback of a script that GDB 13 reads; its error message is only that there was one."""
+_IN_A_SCRIPT = re.compile(r"^.+:\d+: Error in sourced command file:\n")
+"""Before the message of what went wrong in a script."""
 
 
 def gdb_program() -> str:
@@ -245,7 +247,7 @@ class GdbSession:
                     tell(f"{payload}\n")
                 elif kind == "result" and response["token"] == self._token:
                     if is_error:
-                        problem = payload.get("msg", "GDB reports an error without a message")
+                        problem = _IN_A_SCRIPT.sub("", payload.get("msg", "GDB reports an error without a message"))
                         if raised := _RAISED_IN_PYTHON.search(said):
                             problem = raised[1]
                 elif kind == "result" and response["token"] == self._token + 1:
