@@ -34,7 +34,7 @@ KEYS = (
 )
 OUR_GDB_COMMANDS = (
     "kexec-check kexec-step kexec-fix kexec-why kexec-regs kexec-record",
-    "kexec-image kexec-relocate walk-ttbr0 walk-ttbr1 walk-vttbr",
+    "kexec-image kexec-relocate kexec-report walk-ttbr0 walk-ttbr1 walk-vttbr",
 )
 _COLUMN = 18
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from kexecdbg.resources import data_root
 from kexecdbg.session import Target, attach
 from kexecdbg.ui.console.blocks import is_complete
 from kexecdbg.ui.console.changes import StopHistory, changes_text
 from kexecdbg.ui.console.code import CodeLine, code_text, switches_mmu_on
-from kexecdbg.ui.console.command_table import COMMANDS, help_screen
+from kexecdbg.ui.console.command_table import COMMANDS, OUR_GDB_COMMANDS, help_screen
 from kexecdbg.ui.console.completion import complete
 from kexecdbg.ui.console.console import Console
 from kexecdbg.ui.console.history import history_path, open_history
@@ -154,6 +155,8 @@ def test_help_is_one_screen(style: Style) -> None:
     assert len(lines) <= 22
     assert max(map(len, help_screen(PLAIN).splitlines())) <= WIDTH
     assert all(f"  {name} " in help_screen(PLAIN) for name in COMMANDS)
+    plugins = {file.stem.replace("_", "-") for file in (data_root() / "plugins" / "commands").glob("[kw]*.py")}
+    assert set(" ".join(OUR_GDB_COMMANDS).split()) == plugins
 
 
 def test_the_pane_that_is_shown_is_told_without_colour() -> None:
