@@ -155,8 +155,15 @@ class GdbDebugger:
         self._given.update(values)
 
     def end_of_command(self) -> tuple[str, ...]:
-        """Forget what was given for one command; how memory was read in it, one sentence part each."""
+        """Forget what was given for one command; how memory was read in it: :meth:`memory_remarks`."""
         self._given.clear()
+        remarks, memory = self.memory_remarks(), self.__dict__.get("memory")
+        if isinstance(memory, CpuViewMemory):
+            memory.forget_uses()
+        return remarks
+
+    def memory_remarks(self) -> tuple[str, ...]:
+        """How memory was read in this command, one sentence part each; empty where its physical addresses were read."""
         memory = self.__dict__.get("memory")
         remarks = memory.remarks() if isinstance(memory, CpuViewMemory) else ()
         if (

@@ -51,8 +51,8 @@ class CpuViewMemory:
         self._uses: dict[tuple[Regime, bool], None] = {}
 
     def remarks(self) -> tuple[str, ...]:
-        """How memory was read since this was last asked, as a sentence; nothing when none was."""
-        used, self._uses = self._uses, {}
+        """How memory was read since :meth:`forget_uses`, as a sentence; nothing when none was."""
+        used = self._uses
         if not used:
             return ()
         ways = []
@@ -61,6 +61,10 @@ class CpuViewMemory:
             if regimes:
                 ways.append(f"with {' and '.join(regimes)}, {what}")
         return (f"the gdbstub has no physical addresses; memory was read as the CPU sees it: {'; '.join(ways)}",)
+
+    def forget_uses(self) -> None:
+        """Begin anew with what :meth:`remarks` tells."""
+        self._uses.clear()
 
     def read(self, address: int, size: int) -> bytes:
         """Exactly ``size`` bytes at the physical ``address``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ class KexecReport(Command):
             origin = _origin(arguments.assume)
             stepped, passed = last_check.stepped(), last_check.passed()
             subject = subject_of_machine(state, target.memory, origin, _symbol_of, halted, stepped, passed)
-            return write_report(subject, arguments.output, style)
+            return write_report(replace(subject, memory_remarks=target.memory_remarks), arguments.output, style)
 
 
 def _origin(assumptions: list[str]) -> Origin:

@@ -77,13 +77,17 @@ def test_without_any_system_register_the_syndrome_is_unread(freeze: Path) -> Non
     assert "the target does not provide ESR_EL2 and ELR_EL2" in words(found.text)
 
 
-def test_what_was_seen_is_forgotten_when_the_machine_runs(freeze: Path) -> None:
+def test_what_was_seen_is_forgotten_when_the_machine_runs(freeze: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
     with replay(freeze, "--stub", "openocd") as gdb:
         gdb.run(f"kexec-step --before {KNOWN}", SECONDS)
+        told = gdb.run(f"kexec-report -o {report} {KNOWN}", SECONDS).document["remarks"]
         before = gdb.run("kexec-regs TCR_EL2", SECONDS).document["TCR_EL2"]["value"]
         gdb.command("stepi")
         after = refusal(gdb, "kexec-regs TCR_EL2")
     assert int(before, 16) == TABLES["TCR_EL2"]
+    # Who reads the report has to know how it came about, too.
+    assert all(remark[1:] in report.read_text() for remark in told) and len(told) == 2
     assert "TCR_EL2: this target does not provide it" in after
 
 

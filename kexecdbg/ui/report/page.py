@@ -65,10 +65,13 @@ def _page(
     registers: RegistersView | None = None,
 ) -> str:
     """The page from its parts; a string in place of a part is why that part cannot be told."""
+    verdict = verdict_view(subject)
+    sentences = [f"{part[0].upper()}{part[1:]}." for part in subject.memory_remarks()]
     return _template().render(
         version=__version__,
         origin=subject.origin,
-        verdict=verdict_view(subject),
+        verdict=verdict,
+        remarks=[*subject.origin.remarks, *sentences],
         remark=remark,
         walks=walks,
         spaces=spaces,

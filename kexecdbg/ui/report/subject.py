@@ -101,6 +101,7 @@ class Subject:
         steps: the time line, ascending; empty when nothing was recorded.
         steps_left_out: how many steps follow the last one shown.
         symbol_of: names virtual addresses.
+        memory_remarks: says, when all that is shown has been read, how memory was read, one sentence part each.
     """
 
     origin: Origin
@@ -113,6 +114,7 @@ class Subject:
     steps_left_out: int = 0
     symbol_of: SymbolOf = no_symbols
     without_verdict: Judgement = Judgement.UNKNOWN
+    memory_remarks: Callable[[], tuple[str, ...]] = tuple
 
     @property
     def judgement(self) -> Judgement:

@@ -48,6 +48,7 @@ def test_mmu_off_everything_is_physical() -> None:
     memory, _ = view({VA: 0x1122}, SCTLR_EL2=MMU_OFF)
     assert memory.read(VA, 8) == (0x1122).to_bytes(8, "little")
     assert ["EL2 MMU off" in remark for remark in memory.remarks()] == [True]
+    memory.forget_uses()
     assert memory.remarks() == ()
 
 
