@@ -44,10 +44,9 @@ _QEMU = "qemu-system-aarch64"
 _ITS_FILES = {"-kernel": "Image", "-bios": "firmware.bin"}
 _BRANCH_TO_ITSELF = (0x1400_0000).to_bytes(4, "little")
 _PROMPT, _END_OF_INPUT = "(kexecdbg)", "\x04"
-_BISECTED = {
-    "Makefile": "Image:\n\tcp source Image\n",
-    "check.py": "def check_image(): assert open('Image').read() == 'good'\n",
-}
+_MAKE = "#!/bin/sh\ncp source Image\n"
+"""Stands for the reader's make, and Image for a kernel."""
+_CHECK = "def check_image(): assert open('Image').read() == 'good'\n"
 
 
 class Typist:
@@ -147,14 +146,15 @@ class Typist:
         """``git bisect run`` in a repository whose second commit is the bad one, and whose Image takes no time."""
         folder = self._directory / "bisected"
         folder.mkdir()
-        for name, content in _BISECTED.items():
-            (folder / name).write_text(content)
+        (folder / "check.py").write_text(_CHECK)
+        (folder / "make").write_text(_MAKE)
+        (folder / "make").chmod(0o755)
         commits = "".join(
-            f"printf {content} >source && git add . && git commit -qm {content} --allow-empty && "
+            f"printf {content} >source && git add source && git commit -qm {content} && "
             for content in ("good", "bad", "worse")
         )
         begin = "git init -q && git config user.name reader && git config user.email reader@localhost && "
-        result = self._bash(f"cd bisected && {begin}{commits}git bisect start HEAD HEAD~2 && {text}")
+        result = self._bash(f"cd bisected && PATH=$PWD:$PATH && {begin}{commits}git bisect start HEAD HEAD~2 && {text}")
         found = re.search(r"is the first bad commit\n(?:.*\n)+\s+bad\n", result.stdout)
         return result.returncode or int(found is None), result.stdout + result.stderr
 
