@@ -85,6 +85,7 @@ def _stepi_rates() -> tuple[float, float]:
     loop = Path(__file__).with_name("stepi_loop.py")
     with _guest() as machine, GdbSession(load_commands=False) as gdb:
         gdb.connect(str(machine.qemu.gdb_socket))
+        gdb.command("set osabi auto")  # as GDB is without us: GdbSession speeds its steps up
         gdb.command(f"source {loop}")
         printed = gdb.command(f"python kexecdbg_stepi_rates({_STEPI_STEPS})", _SECONDS)
     rates = json.loads(printed.splitlines()[-1])  # GDB/MI reports every stop on the same stream
