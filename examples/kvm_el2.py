@@ -3,6 +3,10 @@
     kexecdbg run examples/kvm_el2.py
 
 Debian's kernel and its symbols are fetched once. For your own: linux(kernel="Image", vmlinux="vmlinux").
+
+On a recording of the switch, which needs no symbols:
+
+    kexecdbg run examples/kvm_el2.py --trace tests/traces/nvhe-kvm.kxt
 """
 
 from kexecdbg.session import Session, linux
@@ -14,8 +18,8 @@ IMAGE_ALIGNMENT = 0x20_0000
 
 
 def check_kvm_switches_the_mmu_on(session: Session) -> None:
-    image = address_of_image(session)
-    session.run_to(image + offset_in_image(session, KVM_INIT))
+    if not session.is_recording:
+        session.run_to(address_of_image(session) + offset_in_image(session, KVM_INIT))
     switch = session.run_to_switch()
     print(f"{switch.site:#x} at EL{switch.verdict.el}, regime {switch.verdict.regime.value}")
 
@@ -23,7 +27,8 @@ def check_kvm_switches_the_mmu_on(session: Session) -> None:
     session.expect_register("HCR_EL2", 0, mask=1 << 34)  # E2H: the EL2 regime, not EL2&0
     session.expect_mapped(switch.verdict.next_pc, execute=True)
     session.expect_as_predicted()
-    session.expect_console("init of kernel 1")
+    if not session.is_recording:
+        session.expect_console("init of kernel 1")
 
 
 def address_of_image(session: Session) -> int:

@@ -107,6 +107,11 @@ class Commands(ABC):
         return int(self.command(f"output/x (unsigned long)({expression})"), 16)
 
     @property
+    def is_recording(self) -> bool:
+        """Whether the target is a trace: it runs backwards too, and nothing can be written to it."""
+        return self._target.recorded
+
+    @property
     def registers(self) -> Registers:
         """Registers by name, as they are now."""
         return Registers(self._gdb, self.timeout)
@@ -249,7 +254,7 @@ class Commands(ABC):
         Raises:
             NotOnThisTarget: it is a recording.
         """
-        if self._target.recorded:
+        if self.is_recording:
             raise NotOnThisTarget("a recording cannot be repaired")
         return documents.fix(self.kexec_command("kexec-fix --yes", timeout=timeout))
 
