@@ -16,9 +16,10 @@ NEW_KERNEL_PAGES = 64
 SOURCES = 0x1_B320_0000
 SOURCE_PAGES = 256
 
-ARRIVED = "new kernel: arrived whole.*"
-"""Regular expression of the line that the new kernel prints when every page is what it should be."""
-CORRUPT = "new kernel: CORRUPT.*"
+_REST_OF_LINE = r"[^\r\n]*(?=[\r\n])"
+ARRIVED = f"new kernel: arrived whole{_REST_OF_LINE}"
+"""Regular expression of the whole line that the new kernel prints when every page is what it should be."""
+CORRUPT = f"new kernel: CORRUPT{_REST_OF_LINE}"
 """The same, when one is not."""
 
 _FDT_HEADER = struct.pack(">10I", 0xD00DFEED, 72, 56, 56, 40, 17, 16, 0, 0, 16)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kexecdbg.lab.boot import LabMachine, boot
+from kexecdbg.lab.new_kernel import ARRIVED
 from kexecdbg.lab.recipe import LabGuest
 from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.session.gdb import CommandResult, GdbSession
@@ -21,7 +22,6 @@ SUMMARY = (
 )
 
 _SCENARIO = "A"
-_ARRIVED = r"new kernel: arrived whole.*"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +72,7 @@ def _play(machine: LabMachine[LabGuest], gdb: GdbSession, show: Callable[[str], 
     repair = step(5, "The repair, into the frozen machine", "kexec-fix --yes")
     show(style.bold("6. The relocation goes on") + "\n(gdb) continue")
     gdb.command("continue", seconds=30)
-    console = machine.qemu.console.wait_for(_ARRIVED, seconds=30).group(0)
+    console = machine.qemu.console.wait_for(ARRIVED, seconds=30).group(0)
     show(console + "\n")
     return {
         "set_up": before["steps"],
