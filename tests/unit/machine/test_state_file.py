@@ -73,7 +73,7 @@ def test_a_decimal_that_looks_hexadecimal_is_remarked_upon() -> None:
         ('{"TCR_EL2": "often"}', "state.json: TCR_EL2: 'often' is not a number"),
         ('{"CPSR": 1, "PSTATE": 2}', "PSTATE gives PSTATE a second value, 0x2 beside 0x1"),
         ('{"TCR_EL2": 1, "TCR_EL2": 2}', "TCR_EL2 gives TCR_EL2 a second value, 0x2 beside 0x1"),
-        ('{"a":' * 5000, "state.json: it is nested too deeply to be registers"),
+        ('{"a":' * 50_000, "state.json: it is nested too deeply to be registers"),
         ('{"TCR_EL2": ' + "9" * 5000 + "}", "state.json: TCR_EL2: the value does not fit into 64 bits"),
         ('{"TCR_EL2": "' + "9" * 5000 + '"}', "state.json: TCR_EL2: " + "9" * 40 + "... has more than 64 bits"),
         ('{"TCR_EL2": "' + "x" * 5000 + '"}', "state.json: TCR_EL2: '" + "x" * 40 + "...' is not a number"),
