@@ -21,6 +21,8 @@ from kexecdbg.trace.replay.stub_features import StubFeatures
 from kexecdbg.trace.replay.target_description import description_of
 
 _RECEIVE = 65536
+_SECONDS_TO_NEXT_CLIENT = 0.5
+"""How long the system is given to get over that it could not accept one."""
 _PRIVATE = 0o077
 """The process's umask while the socket is made: nobody else may connect."""
 
@@ -114,6 +116,7 @@ def serve(server: ReplayServer, listen: str, anywhere: bool = False) -> Iterator
 def _accepting(listener: socket.socket, server: ReplayServer) -> Iterator[None]:
     """Clients that connect are served, in threads, until the context ends; the listener accepts no more then."""
     clients: dict[threading.Thread, socket.socket] = {}
+    ended = threading.Event()
 
     def serve_one(connection: socket.socket) -> None:
         with connection:
@@ -124,8 +127,10 @@ def _accepting(listener: socket.socket, server: ReplayServer) -> Iterator[None]:
         while True:
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return  # the listener is shut down
+            except OSError:  # the listener is shut down; or there are too many clients, which leave again
+                if ended.wait(_SECONDS_TO_NEXT_CLIENT):
+                    return
+                continue
             client = threading.Thread(target=serve_one, args=(connection,))
             clients[client] = connection
             client.start()
@@ -135,6 +140,7 @@ def _accepting(listener: socket.socket, server: ReplayServer) -> Iterator[None]:
     try:
         yield
     finally:
+        ended.set()
         # A thread that waits for a socket wakes up when that is shut down, not when it is closed.
         listener.shutdown(socket.SHUT_RDWR)
         accepting.join()

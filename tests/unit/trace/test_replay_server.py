@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import stat
@@ -91,6 +92,22 @@ def test_nonsense_does_not_end_the_server(target: str, nonsense: bytes) -> None:
         client.sendall(nonsense)
     with GdbRemote(target) as remote:
         assert remote.read_register("PC") == CODE
+
+
+def test_more_clients_than_there_are_descriptors_keep_nobody_out_for_ever(trace: Path) -> None:
+    with replay(trace) as (process, target):
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (20, 20))
+        with contextlib.ExitStack() as clients:
+            for _ in range(25):
+                clients.enter_context(socket.socket(socket.AF_UNIX)).connect(target)
+            last = clients.enter_context(socket.socket(socket.AF_UNIX))
+            last.connect(target)
+            last.sendall(frame(b"qC"))
+            last.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                last.recv(1)
+        with GdbRemote(target) as remote:
+            assert remote.read_register("PC") == CODE
 
 
 def test_a_damaged_packet_is_asked_for_again(target: str) -> None:
