@@ -101,6 +101,11 @@ class Course:
     second_command_line: str
 
     @property
+    def linux_version(self) -> tuple[int, ...]:
+        """Major and minor number of the first kernel's version."""
+        return tuple(int(number) for number in self.releases[0].split(".")[:2])
+
+    @property
     def has_vhe(self) -> bool:
         """Whether the kernel runs at EL2."""
         return self.name == "with VHE"

@@ -71,7 +71,9 @@ def test_the_control_pages_are_the_code_the_tables_the_vectors_and_the_swap_page
     assert len(control) == image["control_pages"]["pages"]
     made |= {vectors} if vectors else set()
     assert made < control
-    assert len(control - made) == 1
+    # Kernels with a fifth level of tables (6.12.107, seen) make some copies of tables more and link them nowhere.
+    spare = len(control - made)
+    assert spare == 1 if course.linux_version < (6, 9) else spare >= 1
 
 
 def test_by_its_address_and_without_symbols_it_is_the_same(course: Course) -> None:
@@ -84,7 +86,9 @@ def test_by_its_address_and_without_symbols_it_is_the_same(course: Course) -> No
 def test_a_dump_gives_the_same(course: Course) -> None:
     live, dumped = course.images.with_symbols, course.images.dumped
     same = ("sound", "audit", "list", "segments", "destinations", "areas")
-    assert {key: dumped[key] for key in same} == {key: live[key] for key in same}
+    # A dump has no VBAR_ELx; the tables of 6.12 map what it points to, those of 6.1 do not.
+    areas = [area for area in live["areas"] if not area["name"].startswith("the vectors of VBAR_")]
+    assert {key: dumped[key] for key in same} == {**{key: live[key] for key in same}, "areas": areas}
     tcr = "TCR_EL2" if course.has_vhe else "TCR_EL1"
     assert any(clause.startswith(f"{tcr} = ") for clause in dumped["assumptions"])
 

@@ -31,7 +31,11 @@ _MAX_ICOUNT_SHIFT = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Machine, kernel, files, and what to do with them."""
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--cpu", default="cortex-a57", help="cortex-a57 (no VHE, the default), max (VHE), ...")
+    machine.add_argument(
+        "--cpu",
+        default="cortex-a57",
+        help="cortex-a57 (no VHE, the default), max (VHE, but no FEAT_LPA2; max,lpa2=on has it), ...",
+    )
     machine.add_argument("--memory", type=int, default=1536, metavar="MIB", help="RAM in MiB (default: %(default)s)")
     machine.add_argument("--cpus", type=int, default=1, help="number of CPUs (default: %(default)s)")
     machine.add_argument(

@@ -54,7 +54,7 @@ def test_every_option_reaches_qemu(kernel: Path, tools: Tools, tmp_path: Path) -
     wanted = LinuxGuest("max", 2048, 3, kaslr=True, its=True, append="a=1 b", kernel=kernel, tools=tools)
     qemu, _ = machine_options(wanted)
     machine, options = arguments(wanted, tmp_path)
-    assert (qemu.cpu, qemu.ram_mib) == ("max,pauth-impdef=on", 2048)
+    assert (qemu.cpu, qemu.ram_mib) == ("max,pauth-impdef=on,lpa2=off", 2048)
     assert machine == "virtualization=on,gic-version=3,its=on,dtb-randomness=on"
     assert options["-append"].endswith("rdinit=/kexecdbg/init a=1 b")
     assert options["-smp"] == "3"
