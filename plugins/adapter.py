@@ -10,16 +10,13 @@ import os
 import signal
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache, cached_property
+from functools import cached_property
 
 import gdb
 
-from kexecdbg.arm64.bits import mask
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, accessed_register, decode_instruction
-from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.regimes import current_el
-from kexecdbg.arm64.register_names import canonical_name
 from kexecdbg.errors import TargetError
 from kexecdbg.machine.control_registers import control_registers, keeps_what_is_written
 from kexecdbg.machine.cpu_view_memory import CpuViewMemory
@@ -29,102 +26,12 @@ from kexecdbg.machine.state import CpuState
 from kexecdbg.machine.stub_memory import StubMemory
 from kexecdbg.qemu.guest_memory import any_memory
 
-from . import cpus, last_check, monitor_hook
+from . import cpus, during_command, last_check
+from .gdb_registers import GdbRegisters, register_names
+from .gdb_stub import GdbStub
 
 _STEP_ATTEMPTS = 3
 """A step on a busy host was seen to end where it began, before the instruction (QEMU 7.2, -cpu max)."""
-
-
-class GdbRegisters:
-    """Register values of the selected CPU at this stop, read when asked for.
-
-    ``identification`` has what is known of the CPU's ID registers, which never change, and gets what is read of them.
-    """
-
-    def __init__(self, identification: dict[str, int] | None = None) -> None:
-        self._frame = gdb.newest_frame()
-        self._names = _register_names(self._frame.architecture())
-        self._identification = {} if identification is None else identification
-        self._values: dict[str, int | None] = {**self._identification}
-
-    def get(self, name: str, /) -> int | None:
-        """The value, or ``None`` when the target does not have the register or cannot read it."""
-        if name not in self._values:
-            value = self._values[name] = self._read(name)
-            if value is not None and name.startswith("ID_"):
-                self._identification[name] = value
-        return self._values[name]
-
-    def names(self) -> tuple[str, ...]:
-        """Canonical names of all registers that the target provides."""
-        return tuple(self._names)
-
-    def _read(self, name: str) -> int | None:
-        if name == HAVE_EL2:
-            # QEMU describes the system registers that the CPU has (target/arm/gdbstub.c); without EL2 there is no HCR.
-            # Another stub may leave registers out that the CPU has.
-            lacks_hcr = "SCTLR_EL1" in self._names and "HCR_EL2" not in self._names
-            return 0 if lacks_hcr and StubMemory.is_possible(GdbStub()) else None
-        gdb_name = self._names.get(name)
-        if gdb_name is None:
-            return None
-        try:
-            value = self._frame.read_register(gdb_name)
-            if value.is_optimized_out:
-                return None
-            return int(value.cast(gdb.lookup_type("unsigned long"))) & mask(8 * value.type.sizeof)
-        except gdb.error as error:
-            # GDB's ways to say that the target calls the value unavailable, or answers that it cannot read it
-            # (gdb/remote.c, fetch_register_using_p(); OpenOCD, of a higher exception level's registers).
-            refused = ("not available", "Could not fetch register")
-            if isinstance(error, gdb.MemoryError) or any(text in str(error) for text in refused):
-                return None
-            raise
-
-
-@cache
-def _register_names(architecture: gdb.Architecture) -> dict[str, str]:
-    """GDB's register names by canonical name, as the target describes them."""
-    names: dict[str, str] = {}
-    for descriptor in architecture.registers():
-        canonical = canonical_name(descriptor.name)
-        # QEMU has duplicates (VBAR and VBAR_EL1 on some versions); the canonical spelling wins.
-        if canonical is not None and (canonical not in names or descriptor.name == canonical):
-            names[canonical] = descriptor.name
-    return names
-
-
-def _packet(text: str) -> str:
-    connection = gdb.selected_inferior().connection
-    if not isinstance(connection, gdb.RemoteTargetConnection):
-        raise TargetError("not connected to a gdbstub; use target remote HOST:PORT or target remote PATH")
-    reply = connection.send_packet(text)
-    return reply.decode("latin-1") if reply is not None else ""
-
-
-def monitor(command: str) -> str:
-    """What QEMU's monitor answers to ``command``.
-
-    Raises:
-        TargetError: the target has no monitor.
-    """
-    try:
-        with monitor_hook.off():
-            return gdb.execute(f"monitor {command}", to_string=True)
-    except gdb.error as error:
-        raise TargetError(f"'monitor {command}' failed: {error}; is the target QEMU?") from error
-
-
-class GdbStub:
-    """The gdbstub that GDB is connected to, for packets and monitor commands of our own."""
-
-    def packet(self, text: str, /) -> str:
-        """Send a packet and return the answer; see :func:`_packet`."""
-        return _packet(text)
-
-    def monitor(self, command: str, /) -> str:
-        """See :func:`monitor`."""
-        return monitor(command)
 
 
 class GdbDebugger:
@@ -194,10 +101,8 @@ class GdbDebugger:
             raise TargetError("the CPU is halted, in WFI or powered off; it cannot be stepped")
         thread = gdb.selected_thread().global_num
         before, written = self._written.get(thread, {}), {} if self.has_system_registers else self._write_ahead()
-        if gdb.parameter(_LOCKING) != "on":
-            # The other CPUs are held in a step: QEMU resumes the threads that a vCont packet names (gdbstub.c).
-            _set_during_command(_LOCKING, "step")
-        with _inside_command():
+        during_command.hold_other_cpus()
+        with during_command.inside_command():
             gdb.execute("stepi", to_string=True)
         _check_alive()
         if written and self.state().get("PC") == written.pop("PC"):
@@ -208,7 +113,7 @@ class GdbDebugger:
     @cached_property
     def has_system_registers(self) -> bool:
         """Whether the target provides the registers that decide about translation; those of boards often do not."""
-        return "SCTLR_EL1" in _register_names(gdb.newest_frame().architecture())
+        return "SCTLR_EL1" in register_names(gdb.newest_frame().architecture())
 
     def _write_ahead(self) -> dict[str, int]:
         """The system register that the next instruction writes, and the PC after it; nothing if it writes none."""
@@ -262,7 +167,7 @@ class GdbDebugger:
                 breakpoint.ignore_count = passes.get(address, 0)
                 if thread is not None:
                     breakpoint.thread = thread.global_num
-            with _inside_command(), _interrupted_after(seconds):
+            with during_command.inside_command(), _interrupted_after(seconds):
                 gdb.execute("continue", to_string=True)
         except gdb.error as error:
             raise TargetError(f"the machine could not be run on: {error}") from error
@@ -311,7 +216,7 @@ class GdbDebugger:
 
     def write_register(self, name: str, value: int) -> None:
         """Set a register and read it back; QEMU's stub drops writes to system registers."""
-        gdb_name = _register_names(gdb.newest_frame().architecture()).get(name)
+        gdb_name = register_names(gdb.newest_frame().architecture()).get(name)
         if gdb_name is None:
             raise TargetError(f"{name}: this target does not provide it")
         gdb.execute(f"set ${gdb_name} = {value:#x}", to_string=True)
@@ -322,43 +227,6 @@ class GdbDebugger:
                 if found is not None
                 else f"{name}: wrote {value:#x}, but it cannot be read back"
             )
-
-
-_commands_stepping = 0
-
-
-def stepping_inside_command() -> bool:
-    """Whether the present stop is one of many inside a command of ours, not one that the user sees."""
-    return _commands_stepping > 0
-
-
-@contextlib.contextmanager
-def _inside_command() -> Iterator[None]:
-    global _commands_stepping
-    _set_during_command(_NO_STOP_REPORTS, "on")
-    _commands_stepping += 1
-    try:
-        yield
-    finally:
-        _commands_stepping -= 1
-
-
-_LOCKING = "scheduler-locking"
-_NO_STOP_REPORTS = "suppress-cli-notifications"
-"""Keeps GDB from printing a line for each stop; GDB has it since version 12."""
-_settings_before: dict[str, str] = {}
-
-
-def _set_during_command(setting: str, value: str) -> None:
-    """Change a setting of GDB, if it has it, until :func:`end_of_command`; each change is a line of GDB/MI output."""
-    try:
-        found = gdb.parameter(setting)
-    except RuntimeError:
-        return
-    before = found if isinstance(found, str) else "on" if found else "off"
-    if before != value:
-        _settings_before.setdefault(setting, before)
-        gdb.execute(f"set {setting} {value}", to_string=True)
 
 
 @contextlib.contextmanager
@@ -390,7 +258,7 @@ def given_away() -> Iterator[tuple[str, int]]:
         raise TargetError("not connected to a gdbstub; use target remote HOST:PORT or target remote PATH")
     address, how = connection.details, connection.type
     put_back = last_check.kept()
-    with _inside_command():
+    with during_command.inside_command():
         gdb.execute("disconnect", to_string=True)
         try:
             yield address, cpu.number
@@ -424,13 +292,7 @@ def lacking() -> str:
 
 def end_of_command() -> tuple[str, ...]:
     """See :meth:`GdbDebugger.end_of_command`; of every connection. GDB's settings are again what they were."""
-    for setting, before in tuple(_settings_before.items()):
-        if setting == _LOCKING and not gdb.selected_inferior().pid:
-            # A machine that has ended has no scheduler to lock: GDB refuses, and has it off (infrun.c,
-            # set_schedlock_func). The next command with a machine puts it back.
-            continue
-        gdb.execute(f"set {setting} {before}", to_string=True)
-        del _settings_before[setting]
+    during_command.put_back()
     return tuple(remark for each in _debuggers.values() for remark in each.end_of_command())
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kexecdbg.errors import TargetError
 from kexecdbg.qemu.console_trace import TRACE_OFF, TRACE_ON, console_text
 
-from .adapter import monitor
+from .gdb_stub import monitor
 
 if TYPE_CHECKING:
     from .adapter import GdbDebugger

@@ -105,7 +105,7 @@ def _code_memory(target: GdbDebugger) -> StubMemory:
     from kexecdbg.machine.memory_map import memory_map_of
     from kexecdbg.machine.stub_memory import StubMemory
 
-    from .adapter import GdbStub
+    from .gdb_stub import GdbStub
 
     memory_map = memory_map_of(target.memory)
     if memory_map is None:

@@ -82,7 +82,8 @@ def stop() -> RecordingResult:
     from kexecdbg.qemu.cpu_log_window import CpuLogWindow
     from kexecdbg.trace.recording.background import RecorderGoneError
 
-    from .adapter import given_away, monitor
+    from .adapter import given_away
+    from .gdb_stub import monitor
 
     recording = present()
     if gdb.selected_thread() is None:

@@ -33,7 +33,7 @@ def after_command() -> None:
 
 def _record() -> None:
     global _missed
-    from .adapter import GdbRegisters
+    from .gdb_registers import GdbRegisters
 
     cpu = cpus.selected_cpu()
     try:
@@ -49,7 +49,7 @@ def _record() -> None:
 
 def _stopped(event: gdb.StopEvent) -> None:
     global _missed
-    from .adapter import stepping_inside_command
+    from .during_command import stepping_inside_command
 
     if stepping_inside_command():
         _missed = True

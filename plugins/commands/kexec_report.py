@@ -52,7 +52,7 @@ class KexecReport(Command):
 def _origin(assumptions: list[str]) -> Origin:
     from kexecdbg.ui.report.subject import Origin
 
-    from ..adapter import monitor
+    from ..gdb_stub import monitor
 
     connection = gdb.selected_inferior().connection
     name = "the machine in GDB" if connection is None or not connection.details else connection.details

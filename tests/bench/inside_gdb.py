@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import gdb
-from kexecdbg_plugins.adapter import GdbRegisters, GdbStub, debugger, monitor  # type: ignore[import-not-found]
+from kexecdbg_plugins.adapter import debugger  # type: ignore[import-not-found]
+from kexecdbg_plugins.gdb_registers import GdbRegisters  # type: ignore[import-not-found]
+from kexecdbg_plugins.gdb_stub import GdbStub, monitor  # type: ignore[import-not-found]
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import current_el, regime_of
