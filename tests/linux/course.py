@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ WITHOUT_SYMBOLS = {"with VHE"}
 """The courses whose relocation is driven by a GDB that has no symbols."""
 _IN_THE_KERNEL = "__arm64_sys_reboot"
 """Called by ``kexec -e`` before anything is shut down."""
+_KERNEL_LOG = re.compile(r"^\[ *\d+\.\d+\] .*\n", re.MULTILINE)
+"""What the kernel prints on the same console whenever it likes."""
 _IMAGE_ALIGNMENT = 0x20_0000
 """An Image lies at a multiple of 2 MiB (Linux Documentation/arch/arm64/booting.rst)."""
 
@@ -116,7 +119,8 @@ def take(name: str, directory: Path) -> Course:
     with boot_linux(COURSES[name]) as machine, GdbSession() as gdb:
         at_boot = _switches_at_boot(machine, gdb, SECOND_SWITCH[name])
         first_release = machine.wait_init(SECONDS)
-        dmesg, command_line, cpus = (machine.run(line) for line in ("dmesg", "cat /proc/cmdline", "nproc"))
+        dmesg = machine.run("dmesg")
+        command_line, cpus = (_KERNEL_LOG.sub("", machine.run(line)) for line in ("cat /proc/cmdline", "nproc"))
         machine.load_second(SECONDS)
         _stop_before_the_shutdown(machine, gdb)
         table, registers = (_document(gdb, line) for line in ("walk-ttbr1", "kexec-regs TCR_EL2"))

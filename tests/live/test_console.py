@@ -111,7 +111,7 @@ def test_the_course_of_a_debug_session(console: Terminal) -> None:
     enter(console, "stepi", "lab A is gone (", "next: lab A, attach", "no machine")
     enter(console, "lab sound-EL1-4K", "lab A: ended", "0x180030000 <")
     next(each for each in helpers(console) if "--interpreter=mi3" in each.cmdline()).kill()
-    enter(console, "info threads", "GDB has ended", "next: lab A, attach", "no machine")
+    console.wait_for("GDB has ended", "next: lab A, attach", "no machine")
     enter(console, "stepi", "there is no machine", PROMPT)
     console.press(CTRL_D)
     assert console.wait_for_end() == 0
