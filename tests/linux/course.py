@@ -120,7 +120,7 @@ def take(name: str, directory: Path) -> Course:
         at_boot = _switches_at_boot(machine, gdb, SECOND_SWITCH[name])
         first_release = machine.wait_init(SECONDS)
         dmesg = machine.run("dmesg")
-        command_line, cpus = (_KERNEL_LOG.sub("", machine.run(line)) for line in ("cat /proc/cmdline", "nproc"))
+        command_line, cpus = (_output(machine, line) for line in ("cat /proc/cmdline", "nproc"))
         machine.load_second(SECONDS)
         _stop_before_the_shutdown(machine, gdb)
         table, registers = (_document(gdb, line) for line in ("walk-ttbr1", "kexec-regs TCR_EL2"))
@@ -139,7 +139,7 @@ def take(name: str, directory: Path) -> Course:
         after_relocation = Switch(None, None, _document(gdb, "kexec-step"))
         gdb.disconnect(resume=True)
         second_release = machine.wait_second(SECONDS)
-        second_command_line = machine.run("cat /proc/cmdline")
+        second_command_line = _output(machine, "cat /proc/cmdline")
         symbols = str(machine.symbol_file)
     dumped = json.loads(_of_dump(before, kimage, "--after", str(after), "--json"))
     drawn_from_dump = _of_dump(before, kimage, "--map", "--vmlinux", symbols)
@@ -160,6 +160,11 @@ def take(name: str, directory: Path) -> Course:
         (first_release, second_release),
         second_command_line,
     )
+
+
+def _output(machine: LinuxMachine, line: str) -> str:
+    """What a command prints, without what the kernel prints meanwhile."""
+    return _KERNEL_LOG.sub("", machine.run(line))
 
 
 def _document(gdb: GdbSession, line: str) -> Any:
