@@ -9,6 +9,7 @@ from kexecdbg.arm64.regimes import Regime, current_el, regime_of
 from kexecdbg.arm64.scan import scan, scan_stage2
 from kexecdbg.arm64.stage2 import stage2_enabled
 from kexecdbg.arm64.walk import walk
+from kexecdbg.checks.image_view import view_image
 from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import Situation, situation_at
 from kexecdbg.checks.stuck.diagnosis import diagnose
@@ -50,12 +51,14 @@ def _scan_tables(state: CpuState, memory: PhysicalMemory) -> None:
 
 
 def _look_at_page_lists(state: CpuState, memory: PhysicalMemory) -> None:
-    """The relocation's argument and page list, if a general register points to them."""
+    """What kexec-image reads, if a general register points to a relocation's argument."""
     values = dict.fromkeys(state.get(f"X{number}") for number in range(_GENERAL))
     for address in dict.fromkeys(address for value in values if value for address in _physical(state, memory, value)):
         found = recognise(memory, address)
-        if found.argument is not None:
-            read_page_list(found.argument.require(Role.HEAD), memory)
+        argument = found.argument
+        if argument is not None:
+            read_page_list(argument.require(Role.HEAD), memory)
+            _attempt(lambda argument=argument: view_image(state, memory, argument))  # type: ignore[misc]
 
 
 def _physical(state: CpuState, memory: PhysicalMemory, pointer: int) -> Iterator[int]:
