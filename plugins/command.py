@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -129,7 +128,7 @@ class Command(abc.ABC, gdb.Command):
             raise gdb.GdbError(f"{self.NAME}: GDB says: {error}") from None
         text = text.rstrip("\n")
         if _mark_output.value:
-            _write_record(f"{OUTPUT_MARK}{json.dumps(document)}{OUTPUT_MARK}{text}\n")
+            gdb.write(f"{OUTPUT_MARK}{json.dumps(document)}{OUTPUT_MARK}{text}\n")
         else:
             gdb.write((json.dumps(document, indent=1) if arguments.json else text) + "\n")
 
@@ -164,21 +163,6 @@ class Command(abc.ABC, gdb.Command):
         candidates = options if typed.startswith("-") else self.values()
         cut = len(typed) - len(word)
         return [c[cut:] for c in candidates if c.lower().startswith(typed.lower())]
-
-
-def _write_record(text: str) -> None:
-    """Print ``text`` as GDB/MI prints what a command prints, but at once: GDB makes a system call of each character.
-
-    Source: GDB's manual, "GDB/MI Output Records"; gdb/mi/mi-console.c, mi_console_file::flush().
-    """
-    gdb.flush()
-    escaped = _NOT_PLAIN.sub(lambda match: _ESCAPES.get(match[0]) or b"\\%03o" % match[0][0], text.encode())
-    with open(1, "wb", closefd=False) as stream:
-        stream.write(b'~"%s"\n' % escaped)
-
-
-_NOT_PLAIN = re.compile(rb"[^ !#-\[\]-~]")
-_ESCAPES = {b'"': b'\\"', b"\\": b"\\\\", b"\n": b"\\n"}
 
 
 def _style() -> Style:
