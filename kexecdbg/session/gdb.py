@@ -37,8 +37,8 @@ _OUTSIDE_THE_TERMINAL = ("sh", "-c", 'ulimit -c 0 && exec setsid "$0" "$@"')
 what it has started (a replay on a pipe would end): :meth:`GdbSession.interrupt` passes it on."""
 
 
-_RAISED_IN_PYTHON = re.compile(r"^gdb\.GdbError: (.+)", re.MULTILINE)
-"""In the traceback of a script that GDB 13 reads; its error message is only that there was one."""
+_RAISED_IN_PYTHON = re.compile(r"^Traceback .*:\n(?:[ \t].*\n)+(?:gdb\.GdbError: )?(.+)", re.MULTILINE)
+"""What a traceback ends with: GDB 13's error message after a script, or ``python``, is only that there was an error."""
 _IN_A_SCRIPT = re.compile(r"^.+:\d+: Error in sourced command file:\n")
 """Before the message of what went wrong in a script."""
 
@@ -248,8 +248,8 @@ class GdbSession:
                 elif kind == "result" and response["token"] == self._token:
                     if is_error:
                         problem = _IN_A_SCRIPT.sub("", payload.get("msg", "GDB reports an error without a message"))
-                        if raised := _RAISED_IN_PYTHON.search(said):
-                            problem = raised[1]
+                        if raised := _RAISED_IN_PYTHON.findall(said):
+                            problem = raised[-1]
                 elif kind == "result" and response["token"] == self._token + 1:
                     self._unasked.extend(responses[place:])
                     return "".join(printed), problem

@@ -21,6 +21,9 @@ def run() -> str:
         machine.start()
         machine.wait_init()
         gdb.connect(str(machine.qemu.gdb_socket))
+        while gdb.command("output ($cpsr >> 2) & 3") == "0":  # in user space; it rests in the kernel soon
+            gdb.resume()
+            gdb.stop()
         root = _INSIDE.parents[2]
         gdb.command(f"python import sys; sys.path.insert(0, {str(root)!r})")
         gdb.command(f"source {_INSIDE}")

@@ -37,6 +37,11 @@ def test_what_a_script_raises_is_the_message(gdb: GdbSession, tmp_path: Path) ->
         gdb.command(f"source {script}")
 
 
+def test_what_python_raises_is_in_the_message(gdb: GdbSession) -> None:
+    with pytest.raises(TargetError, match=r"invalid literal for int\(\) with base 10: 'x'$"):
+        gdb.command("python int('x')")
+
+
 def test_much_output_arrives_whole(gdb: GdbSession) -> None:
     lines = gdb.command("python print('\\n'.join(str(number) for number in range(20000)))").split()
     assert lines == [str(number) for number in range(20000)]
