@@ -33,10 +33,10 @@ SHELL, GDB = "$ ", "(gdb) "
 ELIDED = "..."
 _GENERATED = "reference"
 NOT_TYPED = {
-    "qemu-scripts/demo": "it installs packages; tests/live/test_demo.py compares README.md with what it runs then",
+    "qemu-scripts/demo": "tests/live/test_demo.py types it, and compares README.md with what it prints",
     "tests/run": "it runs what would type it",
 }
-"""The command lines that no test types, and why."""
+"""The command lines that are not typed with the others, and why."""
 LINUX, SET_UP = "linux", "set-up"
 """What blocks need."""
 _DIRECTIVE = re.compile(r"<!-- (machine|stub|recording|status|file|needs): (.*?) -->")

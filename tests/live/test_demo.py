@@ -1,4 +1,4 @@
-"""``kexecdbg demo`` as a user runs it: piped, as JSON, and on a terminal."""
+"""``qemu-scripts/demo`` as a user runs it: piped, as JSON, and on a terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from tests.documents import ROOT, prints, read_blocks
 from tests.live.machines import SECONDS
 
-DEMO = [sys.executable, "-m", "kexecdbg", "demo"]
+DEMO = [str(ROOT / "qemu-scripts" / "demo")]
 ESCAPE = "\x1b["
 
 
