@@ -46,5 +46,7 @@ def boot(guest: GuestT, *arguments: str) -> Iterator[LabMachine[GuestT]]:
         (directory / _SYMBOLS).write_bytes(guest.program.elf)
         return *guest.image.qemu_arguments(directory, guest.program.entry), *arguments
 
-    with QemuProcess(MachineOptions(cpu=guest.cpu, machine=guest.machine, prepare=prepare)) as qemu:
+    # Without the random seeds of its device tree a guest has the same memory each time: recordings can be compared.
+    machine = f"{guest.machine},dtb-randomness=off"
+    with QemuProcess(MachineOptions(cpu=guest.cpu, machine=machine, prepare=prepare)) as qemu:
         yield LabMachine(guest, qemu)
