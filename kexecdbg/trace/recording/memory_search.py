@@ -43,7 +43,7 @@ class MemorySearch:
         """Search ``memory``, the machine's as it is in the present state; nothing where it cannot be searched whole."""
         if not isinstance(memory, PopulatedMemory):
             return
-        self.is_void()
+        self.forget()
         scan = scan_words(memory, memory.populated_ranges(), SCTLR_WRITES)
         pages = {
             page
@@ -65,8 +65,8 @@ class MemorySearch:
         self._writer.see(page, data)
         self._seen.add(page)
 
-    def is_void(self) -> None:
-        """Something may have been written anywhere."""
+    def forget(self) -> None:
+        """Something may have been written anywhere: what was found counts no more."""
         if self._found is not None:
             self._writer.searched((), ())
             self._found = None

@@ -88,7 +88,7 @@ class SeenMemory:
 
     def lose_track(self) -> None:
         """Something may have been written anywhere: from now on memory is as it is found now."""
-        self._search.is_void()
+        self._search.forget()
         for page in self._seen:
             self._writer.see(page, self._memory.read(page, PAGE_SIZE))
         self.tracked_since = self._writer.steps

@@ -69,7 +69,7 @@ class LoggedMemory:
 
     def lose_track(self) -> None:
         """Something was stored, and the log does not show where."""
-        self._search.is_void()
+        self._search.forget()
 
     def find_words(self, patterns: Sequence[WordPattern], /) -> FoundWords | None:
         """See :class:`kexecdbg.machine.word_search.SearchableMemory`; as of the last search."""
