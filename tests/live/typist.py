@@ -15,7 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kexecdbg.errors import KexecdbgError
-from kexecdbg.lab.boot import boot
+from kexecdbg.lab.boot import LabMachine, boot
+from kexecdbg.lab.recipe import LabGuest
 from kexecdbg.lab.scenarios import find_scenarios
 from kexecdbg.machine.gdb_remote import GdbRemote
 from kexecdbg.qemu import process as qemu
@@ -24,6 +25,7 @@ from kexecdbg.session.gdb import GdbSession
 from kexecdbg.session.marks import OUTPUT_MARK
 from kexecdbg.ui.cli import main
 from tests.documents import ROOT, SHELL, Block, CommandLine, prints
+from tests.live.frozen import wait_until_at
 from tests.live.terminal import Terminal
 from tests.traces.corpus import FREEZE, path_of
 
@@ -62,6 +64,7 @@ class Typist:
         self._gdb = gdb
         self._machine = ExitStack()
         self._address: str | None = None
+        self._own: LabMachine[LabGuest] | None = None
         for name in ("README.md", "docs", "examples", "gdbinit", "plugins", "qemu-scripts", "tests", ".venv"):
             if (ROOT / name).exists() and not (directory / name).exists():
                 (directory / name).symlink_to(ROOT / name)
@@ -87,14 +90,14 @@ class Typist:
         """Leave the machine, and end it."""
         self._gdb.forget_target()
         self._gdb.command("symbol-file")
-        self._address = None
+        self._address = self._own = None
         self._machine.close()
 
     def _start_own(self, scenario: str) -> None:
         self.close()
-        machine = self._machine.enter_context(boot(find_scenarios([scenario])[0].guest.build()))
-        (self._directory / OWN_SYMBOLS).write_bytes(machine.guest.program.elf)
-        self._address = str(machine.qemu.gdb_socket)
+        self._own = self._machine.enter_context(boot(find_scenarios([scenario])[0].guest.build()))
+        (self._directory / OWN_SYMBOLS).write_bytes(self._own.guest.program.elf)
+        self._address = str(self._own.qemu.gdb_socket)
 
     def _problem(self, line: CommandLine, status: int) -> str | None:
         try:
@@ -238,12 +241,14 @@ class Typist:
         return 0, document if "--json" in text else shown
 
     def _until_frozen(self) -> str:
-        """Let the machine run until it is at the same instruction twice."""
-        before = None
-        while before != (here := self._gdb.command("output/x $pc")):
-            before = here
-            self._gdb.resume()
-            self._gdb.stop()
+        """Let the machine run until it is in its vectors.
+
+        Being at the same instruction at two stops would not do: a machine that has not been given a processor is, too.
+        """
+        assert self._own is not None, "which machine froze is not known"
+        self._gdb.resume()
+        wait_until_at(self._own, self._own.guest.vectors + 0x200)
+        self._gdb.stop()
         return f"{INTERRUPTED}\n"
 
 
