@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ COURSE = re.compile(r"with(out)? VHE")
 
 settings.register_profile("kexecdbg", deadline=None, print_blob=True)
 settings.load_profile("kexecdbg")
+
+
+def pytest_configure() -> None:
+    """Have SIGINT end what tests start, also where a shell without job control runs the tests in its background.
+
+    Such a shell sets it to be ignored, which programs hand down and Python then leaves so.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
