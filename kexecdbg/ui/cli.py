@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGHUP, _raise_exit)
     # numpy's OpenBLAS starts a thread a processor, which multiply no matrix here and cost 30 ms at each start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _prepare_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _run(arguments)
@@ -69,6 +71,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         print("kexecdbg: the output could not be written: no space is left; write it elsewhere", file=sys.stderr)
         return EXIT_PROBLEM
+
+
+def _prepare_streams() -> None:
+    """Give standard streams that were closed (``>&-``) somewhere to go, and let no character fail to be printed."""
+    # In this order: os.open takes the lowest free descriptor, so that nothing started later gets 0, 1 or 2 for its own.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode))
+    # Names from files and pasted text need not exist in the locale's encoding.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:
