@@ -19,7 +19,7 @@ HCR_VM, HCR_PTW, HCR_DC, HCR_TGE, HCR_RW, HCR_CD, HCR_ID, HCR_E2H = 0, 2, 12, 27
 HCR_NV, HCR_NV1, HCR_FWB, HCR_DCT = 42, 43, 46, 57
 PSTATE_PAN = 22
 #: The address bit that picks the upper or lower range in a regime with two, whatever TBI says.
-RANGE_SELECT_BIT = 55
+_RANGE_SELECT_BIT = 55
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,10 @@ class RegimeFacts:
     pir: str
     pire0: str | None
     por: str
+
+    def is_upper(self, va: int) -> bool:
+        """Whether the tables of ``ttbr1`` translate ``va``, not those of ``ttbr0``."""
+        return self.two_ranges and bool(bit(va, _RANGE_SELECT_BIT))
 
 
 def _facts(el: int, two_ranges: bool, layout: TcrLayout, extensions: ExtensionFields) -> RegimeFacts:

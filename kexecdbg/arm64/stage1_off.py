@@ -16,7 +16,7 @@ from kexecdbg.arm64.memory_types import (
     MemoryType,
     Shareability,
 )
-from kexecdbg.arm64.regimes import HCR_DC, HCR_DCT, RANGE_SELECT_BIT, SCTLR_I, Regime, hcr_for_el1, needed
+from kexecdbg.arm64.regimes import HCR_DC, HCR_DCT, SCTLR_I, Regime, hcr_for_el1, needed
 from kexecdbg.arm64.rights import Right, allowed, denied
 from kexecdbg.arm64.walk_result import SelectiveFault, Walk
 
@@ -63,7 +63,7 @@ def _tag_ignored_when_off(registers: RegisterValues, va: int, regime: Regime) ->
     """Whether TCR.TBI drops the top byte of data accesses, and of fetches; TBI and TBID act with stage 1 off too."""
     facts = regime.facts
     tcr = needed(registers, facts.tcr, f"whether the top byte of {va:#x} is ignored")
-    fields = facts.tcr_layout.ranges[bit(va, RANGE_SELECT_BIT) if facts.two_ranges else 0]
+    fields = facts.tcr_layout.ranges[facts.is_upper(va)]
     tbi = bool(bit(tcr, fields.tbi))
     return tbi, tbi and not bit(tcr, fields.tbid)
 

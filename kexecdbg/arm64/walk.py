@@ -35,7 +35,6 @@ from kexecdbg.arm64.memory_types import (
 from kexecdbg.arm64.permissions import NV1_LAYOUT, decide
 from kexecdbg.arm64.regimes import (
     PSTATE_PAN,
-    RANGE_SELECT_BIT,
     Regime,
     mmu_enabled,
     needed,
@@ -90,7 +89,7 @@ def walk(
 def _stage1(
     registers: RegisterValues, memory: PhysicalMemory, va: int, regime: Regime, pan: bool | None, stage2: Stage2 | None
 ) -> Walk:
-    upper = regime.facts.two_ranges and bool(bit(va, RANGE_SELECT_BIT))
+    upper = regime.facts.is_upper(va)
     stage1 = stage1_of(registers, regime, upper=upper)
     selective, early = _faults_before_walk(stage1, va)
     if early is not None:

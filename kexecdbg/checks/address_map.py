@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
-from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
 from kexecdbg.arm64.ranges import AccessRights, MappedRange, ProblemKind, TableScan
 from kexecdbg.checks.image_entry import argument_here
@@ -116,7 +115,7 @@ def points_of(state: RegisterValues, scan: TableScan) -> tuple[Point, ...]:
         (PointKind.SP, "SP", 1),
     ):
         value = state.get(name)
-        if value is not None and (not scan.regime.facts.two_ranges or bit(value, 55) == upper):
+        if value is not None and scan.regime.facts.is_upper(value) == upper:
             points.append(Point(kind, value, value + size))
     return tuple(points)
 

@@ -50,7 +50,7 @@ def alternatives(situation: Situation) -> dict[str, Alternative]:
 
 def _candidates(situation: Situation) -> Iterator[Alternative]:
     facts = situation.regime.facts
-    upper = int(facts.two_ranges and bits(situation.next_pc, 55, 55))
+    upper = int(facts.is_upper(situation.next_pc))
     layout = facts.tcr_layout.ranges[upper]
     sizes = dict.fromkeys((*_PREFERRED_SIZES, *range(12, 49)))
     yield from _values_that_work(situation, facts.tcr, f"T{upper}SZ", layout.txsz, sizes)

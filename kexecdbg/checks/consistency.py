@@ -211,7 +211,7 @@ def _check_range(notes: _Notes, state: CpuState, regime: Regime, tcr: int, upper
     ttbr = facts.ttbr1 if upper and facts.ttbr1 else facts.ttbr0
     number = int(upper)
     program_counter = _program_counter(state, facts.el)
-    runs_here = program_counter is not None and bit(program_counter, 55) == number
+    runs_here = program_counter is not None and facts.is_upper(program_counter) == upper
     epd = facts.tcr_layout.ranges[number].epd
     if epd is not None and bit(tcr, epd):
         text = f"{facts.tcr}.EPD{number} is 1: walks through {ttbr} are switched off"

@@ -11,9 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.interfaces import HAVE_EL2
-from kexecdbg.arm64.regimes import RANGE_SELECT_BIT
 from kexecdbg.checks.consistency import Consistency
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.observed import NO_ADDRESS, Missing, ObservedSituation, observe
@@ -99,7 +97,7 @@ def statuses_of(
 def _by_registers(consistency: Consistency, situation: Situation) -> dict[str, Finding]:
     """What the registers alone show: what makes the next fetch fault, and what no table can set right."""
     # Code that runs with the MMU off is at a physical address: in the lower range, if nothing else is known.
-    number = 0 if situation.next_pc == NO_ADDRESS else bit(situation.next_pc, RANGE_SELECT_BIT)
+    number = int(situation.next_pc != NO_ADDRESS and situation.regime.facts.is_upper(situation.next_pc))
     found: dict[str, Finding] = {}
     for finding in consistency.findings:
         settled = finding.severity is Severity.FATAL or finding.id in _NOT_OF_THE_TABLES

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.descent import descend
 from kexecdbg.arm64.faults import FaultKind
-from kexecdbg.arm64.regimes import RANGE_SELECT_BIT, Regime
+from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.stage2 import stage2_enabled
 from kexecdbg.arm64.translation import Stage1, stage1_of
 from kexecdbg.arm64.walk import bit_names
@@ -46,10 +45,10 @@ def tables_out_of_place(situation: Situation) -> int | None:
         return None
     if situation.regime is Regime.EL1_0 and stage2_enabled(situation.after):
         return None
-    upper = situation.regime.facts.two_ranges and bit(situation.next_pc, RANGE_SELECT_BIT)
+    upper = situation.regime.facts.is_upper(situation.next_pc)
     for stage1 in walked_ranges(situation):
         low = low_bits(stage1, situation.after.require(stage1.ttbr, "where the tables are"))
-        if stage1.upper != bool(upper) or not low:
+        if stage1.upper != upper or not low:
             continue
         base = stage1.base | low
         found = descend(stage1.table, base, stage1.ttbr, situation.next_pc, situation.memory, bit_names(stage1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import SCTLR_M, Regime, mmu_enabled, needed
 from kexecdbg.arm64.walk import Walk, walk
@@ -12,8 +11,6 @@ from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.checks.situation import instruction_at
 from kexecdbg.errors import MemoryUnreadableError, UsageError
 from kexecdbg.machine.state import CpuState
-
-_RANGE_SELECT_BIT = 55
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,6 @@ def walk_in_range(view: TableView, memory: PhysicalMemory, va: int, table: int) 
     """
     if table == 1 and not view.regime.facts.two_ranges:
         raise UsageError(f"the {view.regime.value} regime has no TTBR1; use walk-ttbr0")
-    if view.regime.facts.two_ranges and bit(va, _RANGE_SELECT_BIT) != table:
+    if view.regime.facts.is_upper(va) != bool(table):
         raise UsageError(f"{va:#x} is translated by TTBR{1 - table} (bit 55); use walk-ttbr{1 - table} {va:#x}")
     return walk(view.state, memory, va, regime=view.regime)

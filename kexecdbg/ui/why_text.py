@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kexecdbg.arm64.bits import bit, bits
+from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.ranges import MappedRange
-from kexecdbg.arm64.regimes import RANGE_SELECT_BIT
 from kexecdbg.arm64.registers.pstate import AARCH64_MODES
 from kexecdbg.arm64.syndromes import decode_syndrome
 from kexecdbg.checks.finding import Finding, Severity
@@ -266,8 +265,7 @@ def _commands(diagnosis: Diagnosis, on: str, several: bool, was_watched: bool) -
 
 
 def _walk(diagnosis: Diagnosis, va: int, on: str) -> str:
-    upper = diagnosis.regime.facts.two_ranges and bit(va, RANGE_SELECT_BIT)
-    return f"walk-ttbr{int(upper)}{on} {va:#x}"
+    return f"walk-ttbr{int(diagnosis.regime.facts.is_upper(va))}{on} {va:#x}"
 
 
 def _repair_summary(plan: RepairPlan) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.faults import Cause, CauseKind
-from kexecdbg.arm64.regimes import RANGE_SELECT_BIT
 from kexecdbg.arm64.translation import stage1_of
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.repairs import change_descriptor
@@ -49,7 +47,7 @@ def points_to_table(situation: Situation, cause: Cause) -> bool:
     if change_descriptor(situation, cause, set_bits=_TYPE_BIT, what="") is not None:
         return True
     last = situation.fetch.levels[-1]
-    upper = situation.regime.facts.two_ranges and bool(bit(situation.next_pc, RANGE_SELECT_BIT))
+    upper = situation.regime.facts.is_upper(situation.next_pc)
     table = stage1_of(situation.after, situation.regime, upper=upper).table
     return bool((last.descriptor or 0) & table.reserved_bits(last.level, is_table=False))
 

@@ -78,8 +78,8 @@ def _walks_are_cacheable(situation: Situation) -> bool:
     """Whether TCR_ELx.IRGN of the range of the next PC makes walks cacheable."""
     facts = situation.regime.facts
     tcr = situation.after.get(facts.tcr)
-    upper = facts.two_ranges and bit(situation.next_pc, 55)
-    return tcr is not None and bits(tcr, *facts.tcr_layout.ranges[int(upper)].irgn) != 0
+    fields = facts.tcr_layout.ranges[facts.is_upper(situation.next_pc)]
+    return tcr is not None and bits(tcr, *fields.irgn) != 0
 
 
 def _treated(set_up: SetUp, operations: tuple[str, ...], line: int) -> bool:

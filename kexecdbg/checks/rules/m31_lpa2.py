@@ -65,7 +65,7 @@ def needs_ds(situation: Situation) -> bool:
         return False
     facts = situation.regime.facts
     tcr = situation.after.require(facts.tcr, "the size of the address range")
-    upper = facts.two_ranges and bit(situation.next_pc, 55)
+    upper = facts.is_upper(situation.next_pc)
     return 12 <= bits(tcr, *facts.tcr_layout.ranges[upper].txsz) < _WIDEST_WITHOUT_DS
 
 
@@ -100,7 +100,7 @@ def _with_permitted_size(situation: Situation, register: str, repair: RegisterRe
 
 def _no_level_minus_1(situation: Situation, register: str, tcr: int) -> Finding:
     facts = situation.regime.facts
-    upper = facts.two_ranges and bit(situation.next_pc, 55)
+    upper = facts.is_upper(situation.next_pc)
     txsz = bits(tcr, *facts.tcr_layout.ranges[upper].txsz)
     assert situation.fetch_fault is not None
     return Finding(

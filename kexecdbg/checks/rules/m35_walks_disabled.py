@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.faults import CauseKind
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.repairs import change_register
@@ -17,8 +16,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     if fault is None or fault.cause.kind is not CauseKind.EPD:
         return
     facts = situation.regime.facts
-    upper = bit(situation.next_pc, 55)
-    position = facts.tcr_layout.ranges[upper].epd
+    position = facts.tcr_layout.ranges[facts.is_upper(situation.next_pc)].epd
     tcr = situation.after.require(facts.tcr, "whether walks are enabled")
     assert position is not None
     yield Finding(

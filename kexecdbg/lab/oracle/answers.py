@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kexecdbg.arm64.bits import bit, bits
+from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.faults import CauseKind
 from kexecdbg.arm64.memory_types import Shareability
 from kexecdbg.arm64.translation import stage1_of
@@ -25,7 +25,7 @@ def stage1_level_of_walk_fault(case: Case, identity: Identity, prediction: Predi
     walk, fault = prediction.decisive
     if fault is None or not fault.s1ptw:
         return prediction.observation
-    upper = bool(bit(walk.va, 55)) and case.regime.facts.two_ranges
+    upper = case.regime.facts.is_upper(walk.va)
     table = stage1_of(machine_registers(case, identity), case.regime, upper=upper).table
     status = replace(fault, level=table.start_level + len(walk.levels)).fsc
     found = dict(prediction.observation)

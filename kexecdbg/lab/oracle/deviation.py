@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.stage2 import stage2_enabled
 from kexecdbg.lab.oracle.cases import Case
@@ -72,4 +71,4 @@ def with_register(case: Case, name: str, value: int) -> Case:
 
 def in_upper_range(case: Case) -> bool:
     """Whether the tested address lies in the upper VA range."""
-    return case.regime.facts.two_ranges and bool(bit(case.va, 55))
+    return case.regime.facts.is_upper(case.va)

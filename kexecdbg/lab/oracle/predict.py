@@ -204,7 +204,7 @@ def branch_target(va: int, regime: Regime, registers: RegisterValues) -> int:
     Pseudocode ``AArch64.BranchAddr``.
     """
     facts = regime.facts
-    upper = bit(va, 55) if facts.two_ranges else 0
+    upper = facts.is_upper(va)
     fields = facts.tcr_layout.ranges[upper]
     tcr = registers.get(facts.tcr) or 0
     if not bit(tcr, fields.tbi) or bit(tcr, fields.tbid):

@@ -20,7 +20,7 @@ from kexecdbg.lab.oracle.predict import Prediction, machine_registers
 def _formats(case: Case, identity: Identity, upper: bool) -> dict[int, TableFormat]:
     """The table formats of a case by stage."""
     registers = machine_registers(case, identity)
-    formats = {1: stage1_of(registers, case.regime, upper=upper and case.regime.facts.two_ranges).table}
+    formats = {1: stage1_of(registers, case.regime, upper=upper).table}
     if stage2_is_on(case, identity):
         formats[2] = stage2_of(registers).table
     return formats
@@ -39,7 +39,7 @@ def without_high_address_bits(case: Case, identity: Identity, prediction: Predic
         fault = walk.fault
         if fault is None or fault.kind is not FaultKind.ADDRESS_SIZE:
             continue
-        table = _formats(case, identity, upper=bool(bit(walk.va, 55))).get(fault.stage)
+        table = _formats(case, identity, case.regime.facts.is_upper(walk.va)).get(fault.stage)
         if table is None:
             continue
         address = fault.cause.address
@@ -135,7 +135,7 @@ def hpd_without_feature(case: Case, identity: Identity, prediction: Prediction) 
     memory = dict(case.memory)
     for walk in prediction.walks:
         facts = walk.regime.facts
-        upper = facts.two_ranges and bool(bit(walk.va, 55))
+        upper = facts.is_upper(walk.va)
         fields = facts.tcr_layout.ranges[1 if upper else 0]
         if not walk.enabled or not bit(case.registers.get(facts.tcr, 0), fields.hpd):
             continue

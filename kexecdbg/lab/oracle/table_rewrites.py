@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kexecdbg.arm64.bits import bit, bits, mask
+from kexecdbg.arm64.bits import bits, mask
 from kexecdbg.arm64.descriptors import DescriptorKind
 from kexecdbg.arm64.geometry import TableFormat
 from kexecdbg.arm64.stage2 import stage2_of, walk_stage2
@@ -77,7 +77,7 @@ def low_bits_of_block(case: Case, identity: Identity, prediction: Prediction) ->
             if stage == 2:
                 table = stage2_of(registers).table
             else:
-                upper = walk.regime.facts.two_ranges and bool(bit(walk.va, 55))
+                upper = walk.regime.facts.is_upper(walk.va)
                 table = stage1_of(registers, case.regime, upper=upper).table
             wanted = _too_large(table, leaf.level, leaf.descriptor or 0)
             if wanted:

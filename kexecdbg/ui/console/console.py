@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
-from kexecdbg.arm64.regimes import RANGE_SELECT_BIT
 from kexecdbg.arm64.register_names import canonical_name
 from kexecdbg.arm64.registers import REGISTERS
 from kexecdbg.errors import KexecdbgError, TargetError, UsageError
@@ -291,7 +289,7 @@ class Console:
         """
         regime = self.snapshot.regime
         address = self._machine.evaluate(expression) if expression else self._next_fetch()
-        upper = regime is not None and regime.facts.two_ranges and bool(bit(address, RANGE_SELECT_BIT))
+        upper = regime is not None and regime.facts.is_upper(address)
         return self._machine.kexec_command(f"walk-ttbr{int(upper)} {address:#x}").text
 
     def _next_fetch(self) -> int:

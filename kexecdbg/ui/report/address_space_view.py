@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from kexecdbg.arm64.ranges import MappedRange, ProblemKind, TableScan
-from kexecdbg.arm64.regimes import RANGE_SELECT_BIT
 from kexecdbg.ui.report.address_map import Mark, address_map, rights_class
 from kexecdbg.ui.report.moment import Moment
 from kexecdbg.ui.report.words import counted
@@ -71,9 +70,8 @@ def address_spaces(moment: Moment) -> tuple[AddressSpaceView, ...]:
 
 
 def _view(scan: TableScan, moment: Moment) -> AddressSpaceView:
-    number = int(scan.register.startswith("TTBR1"))
-    two_ranges = moment.regime.facts.two_ranges
-    mine = [mark for mark in moment.marks if not two_ranges or mark.address >> RANGE_SELECT_BIT & 1 == number]
+    upper = scan.register.startswith("TTBR1")
+    mine = [mark for mark in moment.marks if moment.regime.facts.is_upper(mark.address) == upper]
     form = scan.table_format
     if any(problem.kind is ProblemKind.CONFIGURATION for problem in scan.problems):
         summary = "not walked"
@@ -93,7 +91,7 @@ def _view(scan: TableScan, moment: Moment) -> AddressSpaceView:
         map=address_map(scan.ranges, mine, title) if scan.ranges else None,
         ranges=tuple(_range(item, mine) for item in scan.ranges[:MOST_RANGES]),
         more=max(0, len(scan.ranges) - MOST_RANGES),
-        command=f"walk-ttbr{number}",
+        command=f"walk-ttbr{int(upper)}",
         problems=(*(problem.text for problem in scan.problems[:_MOST_PROBLEMS]), *more_problems),
         output="IPA" if scan.output_is_ipa else "PA",
         has_el0=any(item.user is not None for item in scan.ranges),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from kexecdbg.arm64.descriptors import LEAF_KINDS, STAGE2_NAMES, BitNames, DescriptorKind
 from kexecdbg.arm64.geometry import TableFormat
 from kexecdbg.arm64.interfaces import RegisterValues
-from kexecdbg.arm64.regimes import RANGE_SELECT_BIT, Regime
+from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.stage2 import stage2_of
 from kexecdbg.arm64.translation import stage1_of
 from kexecdbg.arm64.walk import bit_names
@@ -43,8 +43,7 @@ def stage1_tables(registers: RegisterValues, regime: Regime, va: int) -> Tables:
     Raises:
         RegisterUnknownError: a register that decides is unknown.
     """
-    upper = regime.facts.two_ranges and bool(va >> RANGE_SELECT_BIT & 1)
-    stage1 = stage1_of(registers, regime, upper=upper)
+    stage1 = stage1_of(registers, regime, upper=regime.facts.is_upper(va))
     names = bit_names(stage1)
     if stage1.rules.indirect is not None:
         kept = {position: name for position, name in names.leaf.items() if position not in _INDIRECT_NAMES}
