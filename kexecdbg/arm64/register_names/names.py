@@ -114,7 +114,9 @@ def known_name(name: str) -> str:
 
 def unknown_register(name: str) -> UsageError:
     """The error for a name that no register has, with near ones."""
-    near = get_close_matches(name.strip().upper(), _CANONICAL, n=4, cutoff=0.6)
+    key = name.strip().upper()
+    without_level = [f"{key}_EL{level}" for level in range(4) if f"{key}_EL{level}" in _CANONICAL]
+    near = without_level or get_close_matches(key, _CANONICAL, n=4, cutoff=0.6)
     names = list(dict.fromkeys(_CANONICAL.get(match, match) for match in near))
     hint = f"did you mean {', '.join(names)}?" if names else "give an Arm name such as SCTLR_EL2"
     return UsageError(f"no register is called {name.strip()!r}; {hint}")

@@ -271,6 +271,8 @@ def test_canonical_names_are_their_own() -> None:
 def test_an_unknown_register_names_near_ones() -> None:
     with pytest.raises(UsageError, match=r"no register is called 'SCTRL_EL2'; did you mean SCTLR_EL2"):
         lookup("SCTRL_EL2")
+    with pytest.raises(UsageError, match=r"'tcr'; did you mean TCR_EL1, TCR_EL2, TCR_EL3\?"):
+        lookup("tcr")
     with pytest.raises(UsageError, match=r"'!!'; give an Arm name such as SCTLR_EL2"):
         decode("!!", 0, {})
 
