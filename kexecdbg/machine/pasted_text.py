@@ -79,8 +79,8 @@ class PastedText:
 def read_pasted_text(text: str) -> PastedText:
     """Find registers and table entries in ``text``; never raises."""
     text = _plain(text)
-    found = sorted([*_named_registers(text), *_oops_registers(text)], key=lambda item: item.position)
-    level, remark = _level_of(found)
+    found = sorted([*_named_registers(text), *_sentences(text), *_gdb_printed(text)], key=lambda item: item.position)
+    level, remark = _level_of(text, found)
     registers = dict.fromkeys(
         FoundRegister(_with_level(item.name, level), item.value, _line_at(text, item.position)) for item in found
     )
@@ -122,6 +122,8 @@ def _line_at(text: str, position: int) -> str:
 # Names without the exception level, as kernels and boot loaders print them; the level they get is the one of the text.
 _LEVEL_MISSING = frozenset({"ESR", "FAR", "ELR", "SPSR", "TCR", "MAIR", "TTBR0", "TTBR1"})
 _ALIASES = {"HCR": "HCR_EL2", "VTCR": "VTCR_EL2", "VTTBR": "VTTBR_EL2", "HPFAR": "HPFAR_EL2"}
+# How texts spell "of whichever level".
+_ANY_LEVEL = re.compile(r"_EL[NX]$")
 # Registers whose names are words or PSTATE bits, which texts mention in other senses.
 _NOT_IN_TEXT = frozenset({"DAIF", "NZCV", "PAN", "UAO", "DIT", "TCO", "ALLINT", "SSBS", "SPSel", "PM", "SVCR"})
 
@@ -134,12 +136,13 @@ _LINK = re.compile(r"same|equal|identical|=|/")
 _BREAK = re.compile(r"[ \t]*\n[ \t]*(?=0[xX])")
 _VALUE = re.compile(r"0[xX]([0-9a-fA-F_]+)(?!\.?\w)|([0-9a-fA-F]{5,16})(?!\.?\w|\+)")
 _SHORT_VALUE = re.compile(r"([0-9a-fA-F]{1,4})(?!\.?\w|\+)")
+_EXCEPTION_CLASS = re.compile(r"0x[0-9a-f]{1,2}/(?=0x)")  # QEMU's -d int: "...with ESR 0x21/0x8600000f"
 
 
 @lru_cache(maxsize=1024)
 def _register_name(word: str) -> str | None:
     """The register that ``word`` names in free text; one of ``_LEVEL_MISSING`` for a name without its level."""
-    upper = word.upper()
+    upper = _ANY_LEVEL.sub("", word.upper())
     if upper in _LEVEL_MISSING:
         return upper
     if upper in _ALIASES:
@@ -180,6 +183,8 @@ def _value_after(text: str, position: int, words_allowed: bool, links: int = 0) 
 
 
 def _value_at(text: str, position: int, gap: str) -> int | None:
+    if exception_class := _EXCEPTION_CLASS.match(text, position):
+        position = exception_class.end()
     match = _VALUE.match(text, position)
     if match is None:
         match = _SHORT_VALUE.match(text, position) if gap.strip() == "=" else None
@@ -189,20 +194,36 @@ def _value_at(text: str, position: int, gap: str) -> int | None:
     return int(digits, 16) if is_number and 0 < len(digits) <= _MAX_DIGITS else None
 
 
-# What Linux says in sentences: the fault address, and in older kernels the syndrome only as the number of the oops.
-_FAULT_ADDRESS = (
-    re.compile(r"at\s+virtual\s+address\s+([0-9a-f]{16})\b"),
-    re.compile(r"\b[Uu]nhandled\s[^\n]{0,60}?\bat 0x([0-9a-f]{1,16})\b"),
+# What Linux says in sentences and abbreviations of its own.
+_SENTENCES = (
+    # The fault address: 16 digits from 4.17 on, as many as it has before.
+    ("FAR", re.compile(r"at\s+virtual\s+address\s+([0-9a-f]{8,16})\b")),
+    ("FAR", re.compile(r"\b[Uu]nhandled\s[^\n]{0,60}?\bat 0x([0-9a-f]{1,16})\b")),
+    # The syndrome: older kernels print it only as the number of the oops; SErrors and bad modes as a code.
+    ("ESR", re.compile(r"Internal error: [^\n]{0,60}?: (?:0x)?([0-9a-f]{8,16}) \[#\d+\]")),
+    ("ESR", re.compile(r"\bon CPU\d+, code 0x([0-9a-f]{8,16}) -- ")),
+    # The panic of KVM at EL2 (arch/arm64/kvm: hyp_panic, nvhe_hyp_panic_handler): "PS:600003c9 PC:... ESR:...".
+    ("SPSR", re.compile(r"\bPS:([0-9a-f]{8,16}) PC:")),
+    ("PAR_EL1", re.compile(r"\bPAR:([0-9a-f]{16})\b")),
 )
-_OOPS_NUMBER = re.compile(r"Internal error: [^\n]{0,60}?: (?:0x)?([0-9a-f]{8,16}) \[#\d+\]")
+# A register as GDB prints an expression, on the line after the command.
+_GDB_PRINT = re.compile(
+    r"\b(?:p|print)(?:/x)?[ \t]+\$(\w+)[ \t]*\n\$\d+ = (0x[0-9a-f]{1,16}|0|[1-9]\d{0,19})[ \t]*$", re.MULTILINE
+)
 _CODE = re.compile(r"(?<![\w.])(pc|lr) : (?![0-9a-f]{16}\b|\[)(\S{1,200})")
 _UNKNOWN = re.compile(r"(?<![\w.$%-])([A-Za-z]\w{1,30}_EL[0-3])\b")
 
 
-def _oops_registers(text: str) -> Iterator[_Item]:
-    for pattern in _FAULT_ADDRESS:
-        yield from (_Item(match.start(), "FAR", int(match[1], 16)) for match in pattern.finditer(text))
-    yield from (_Item(match.start(), "ESR", int(match[1], 16)) for match in _OOPS_NUMBER.finditer(text))
+def _sentences(text: str) -> Iterator[_Item]:
+    for name, pattern in _SENTENCES:
+        yield from (_Item(match.start(), name, int(match[1], 16)) for match in pattern.finditer(text))
+
+
+def _gdb_printed(text: str) -> Iterator[_Item]:
+    for match in _GDB_PRINT.finditer(text):
+        name, value = _register_name(match[1]), int(match[2], 0)
+        if name is not None and value < 1 << 64:
+            yield _Item(match.start(), name, value)
 
 
 def _code(text: str) -> dict[str, str]:
@@ -218,13 +239,19 @@ def _unknown_names(text: str) -> Iterator[str]:
             yield match[1]
 
 
-def _level_of(found: list[_Item]) -> tuple[int, str]:
+def _level_of(text: str, found: list[_Item]) -> tuple[int, str]:
     """The exception level that names without one belong to, and why, as a sentence."""
+    if "HYP panic" in text:
+        return 2, "A HYP panic is KVM's, at EL2: names without a level are read as EL2's."
     pstate = next((item.value for item in found if item.name == "PSTATE"), None)
-    if pstate is None or bits(pstate, 4, 4):
-        return 1, "The text does not say the exception level: names without one are read as EL1's."
-    level = max(1, bits(pstate, 3, 2))
-    return level, f"PSTATE {pstate:#x} is EL{bits(pstate, 3, 2)}: names without a level are read as EL{level}'s."
+    if pstate is not None and not bits(pstate, 4, 4):
+        level = max(1, bits(pstate, 3, 2))
+        return level, f"PSTATE {pstate:#x} is EL{bits(pstate, 3, 2)}: names without a level are read as EL{level}'s."
+    spsr = next((item.value for item in found if item.name == "SPSR"), None)
+    if spsr is not None and bits(spsr, 3, 2) > 1 and not bits(spsr, 4, 4):
+        level = bits(spsr, 3, 2)  # an exception is never taken to a lower level than it comes from
+        return level, f"SPSR {spsr:#x} is from EL{level}: names without a level are read as EL{level}'s."
+    return 1, "The text does not say the exception level: names without one are read as EL1's."
 
 
 def _with_level(name: str, level: int) -> str:

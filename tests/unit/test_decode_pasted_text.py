@@ -55,6 +55,13 @@ def test_the_mail_of_2019() -> None:
          {"ESR_EL1": 0x86000000, "FAR_EL1": 0x1B3064000}),
         ("unhandled level 2 translation fault (11) at 0x00000000, esr 0x92000006",
          {"FAR_EL1": 0, "ESR_EL1": 0x92000006}),
+        ("Unable to handle kernel NULL pointer dereference at virtual address 00000010", {"FAR_EL1": 0x10}),
+        ("SError Interrupt on CPU0, code 0x00000000be000011 -- SError", {"ESR_EL1": 0xBE000011}),
+        ("ESR_ELn: 0x0000000096000045", {"ESR_EL1": 0x96000045}),
+        ("...with ESR 0x21/0x8600000f\n...to EL2 PC 0x1b30a0200 PSTATE 0x3c9",
+         {"ESR_EL2": 0x8600000F, "PC": 0x1B30A0200, "PSTATE": 0x3C9}),
+        ("(gdb) p/x $TCR_EL2\n$1 = 0x80843510\n(gdb) print $x0\n$2 = 17\n", {"TCR_EL2": 0x80843510, "X0": 17}),
+        ("p $x0\n$1 = 99999999999999999999\np $x1\n$2 = 010\n", {}),
         ("TTBR0_EL1, TCR_EL1 0x3510", {"TCR_EL1": 0x3510}),
         ("msr tcr_el2, x0", {}),
         ("TCR_EL2.T0SZ = 16", {}),
@@ -100,6 +107,32 @@ def test_names_without_a_level_take_the_level_of_pstate() -> None:
     assert found.remarks == ("PSTATE 0x60400009 is EL2: names without a level are read as EL2's.",)
 
 
+@pytest.mark.parametrize(
+    ("text", "level", "remark"),
+    [
+        ("ELR 0x13BE5A0C4  SPSR 0x60000309\n ESR 0x8600000F", 2, "SPSR 0x60000309 is from EL2: "),
+        ("ELR 0x13BE5A0C4  SPSR 0x60000305\n ESR 0x8600000F", 1, "The text does not say the exception level: "),
+        ("HYP panic:\nPS:600003c5 PC:0000b0c0d1e4ff00 ESR:82000007\nFAR:0000000000000000", 2, "A HYP panic is KVM's"),
+    ],
+)  # fmt: skip
+def test_what_else_says_the_level(text: str, level: int, remark: str) -> None:
+    found = read_pasted_text(text)
+    assert {f"ESR_EL{level}", f"SPSR_EL{level}"} <= found.values.keys()
+    assert found.remarks[0].startswith(remark)
+
+
+def test_the_panic_of_kvm() -> None:
+    text = "HYP panic:\nPS:600003c9 PC:0000b0c0d1e4ff00 ESR:86000007\nFAR:0000b0c0d1e4ff00 HPFAR:0000000000000000 "
+    assert values_in(text + "PAR:0000000000000801\n") == {
+        "SPSR_EL2": 0x600003C9,
+        "PC": 0xB0C0D1E4FF00,
+        "ESR_EL2": 0x86000007,
+        "FAR_EL2": 0xB0C0D1E4FF00,
+        "HPFAR_EL2": 0,
+        "PAR_EL1": 0x801,
+    }
+
+
 def test_a_hashed_table_address_is_not_an_address() -> None:
     text = "user pgtable: 4k pages, 39-bit VAs, pgdp = 000000001234abcd\n[0000000800000020] pgd=0000000000000000"
     (walk,) = read_pasted_text(text).walks
@@ -125,7 +158,8 @@ def test_a_name_that_no_register_has_is_reported() -> None:
 _FRAGMENTS = st.sampled_from(
     ["TCR_EL2", "MAIR_EL1", "ESR", "far", "HCR_EL2=", "0x", "0x80843510", "ffff", " is the same as ", "\n", "> ", "=3D",
      "[ffff800012345678] pgd=000000007feff003", ", pud=000000007fefe003", ", pte=0068002000155f03", " pgtable: ",
-     "user pgtable: 64k pages, 42-bit VAs", "swapper pgtable: 99k pages, 99-bit VAs", "pstate: 60400009", ": ", "x29: "]
+     "user pgtable: 64k pages, 42-bit VAs", "swapper pgtable: 99k pages, 99-bit VAs", "pstate: 60400009", ": ", "x29: ",
+     "p $x0\n$1 = ", "HYP panic", "PS:600003c9 PC:", "SPSR 0x3c9", "ESR 0x21/0x8600000f", "_ELn"]
 )  # fmt: skip
 
 
