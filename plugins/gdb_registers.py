@@ -9,6 +9,7 @@ import gdb
 from kexecdbg.arm64.bits import mask
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.register_names import canonical_name
+from kexecdbg.machine.state import shows_no_el2
 from kexecdbg.machine.stub_memory import StubMemory
 
 from .gdb_stub import GdbStub
@@ -40,10 +41,8 @@ class GdbRegisters:
 
     def _read(self, name: str) -> int | None:
         if name == HAVE_EL2:
-            # QEMU describes the system registers that the CPU has (target/arm/gdbstub.c); without EL2 there is no HCR.
-            # Another stub may leave registers out that the CPU has.
-            lacks_hcr = "SCTLR_EL1" in self._names and "HCR_EL2" not in self._names
-            return 0 if lacks_hcr and StubMemory.is_possible(GdbStub()) else None
+            # Another stub than QEMU's may leave registers out that the CPU has.
+            return 0 if shows_no_el2(self._names) and StubMemory.is_possible(GdbStub()) else None
         gdb_name = self._names.get(name)
         if gdb_name is None:
             return None

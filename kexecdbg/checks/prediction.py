@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from kexecdbg.arm64.faults import Access
+from kexecdbg.arm64.syndromes import is_as_predicted
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class ExceptionRecord:
 
     Attributes:
         esr, elr: register values.
-        far: register value, or ``None`` when this exception leaves FAR alone.
+        far: register value, or ``None`` when this exception leaves FAR alone; of one that was taken also where it is
+            not known.
         el: the exception level it is taken to; ``None`` for the one the code runs at.
     """
 
@@ -22,6 +24,11 @@ class ExceptionRecord:
     far: int | None
     elr: int
     el: int | None = None
+
+    def agrees_with(self, taken: ExceptionRecord) -> bool:
+        """Whether ``taken`` is this exception, which was predicted, for all that its registers tell."""
+        far_agrees = self.far is None or taken.far in (self.far, None)
+        return far_agrees and self.elr == taken.elr and is_as_predicted(self.esr, taken.esr)
 
 
 class Outcome(enum.Enum):

@@ -14,7 +14,6 @@ from kexecdbg.arm64.instructions import (
     reachable_code,
 )
 from kexecdbg.arm64.regimes import Regime, current_el, regime_of
-from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.checks.enable_site import pending_write, writes_sctlr
 from kexecdbg.checks.judging import judge
 from kexecdbg.checks.prediction import ExceptionRecord
@@ -110,8 +109,7 @@ class Stepped:
 def _same(predicted: ExceptionRecord | None, observed: ExceptionRecord | None) -> bool:
     if predicted is None or observed is None:
         return predicted is observed
-    far_agrees = predicted.far is None or observed.far in (predicted.far, None)  # None: the target does not tell
-    return far_agrees and is_as_predicted(predicted.esr, observed.esr) and predicted.elr == observed.elr
+    return predicted.agrees_with(observed)
 
 
 def run_to_switch(debugger: Debugger, seconds: float | None = None) -> tuple[StepRecord, ...]:

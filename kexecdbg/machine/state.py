@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kexecdbg.arm64.interfaces import RegisterValues
@@ -20,6 +20,14 @@ _VIEWS_OF_PSTATE = {
     "SPSel": 1,
 }
 """Registers that show part of PSTATE, and their bits, which are at the same place there (Arm ARM C5.2)."""
+
+
+def shows_no_el2(names: Container[str]) -> bool:
+    """Whether a debugger that offers all system registers of a CPU, these ``names``, shows that it has no EL2.
+
+    QEMU describes the system registers that the CPU has (target/arm/gdbstub.c); without EL2 there is no HCR_EL2.
+    """
+    return "SCTLR_EL1" in names and "HCR_EL2" not in names
 
 
 @dataclass(frozen=True)

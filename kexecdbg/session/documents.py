@@ -72,7 +72,7 @@ def _finding(document: Json) -> Finding:
         evidence,
         None if document["repair"] is None else _repair(document["repair"]),
         document["consequence"],
-        _exception(document["leads_to"]),
+        exception(document["leads_to"]),
     )
 
 
@@ -89,11 +89,12 @@ def _prediction(document: Json) -> Prediction:
     if at is not None:
         access = None if at["access"] is None else Access(at["access"])
         place = Place(number(at["pc"]), at["text"], access, optional_number(at["address"]), at["executed"])
-    first, then = _exception(document["first"]), _exception(document["then"])
+    first, then = exception(document["first"]), exception(document["then"])
     return Prediction(first, then, Outcome[document["outcome"].upper()], place)
 
 
-def _exception(document: Json) -> ExceptionRecord | None:
+def exception(document: Json) -> ExceptionRecord | None:
+    """An exception's syndrome registers; null stands for no exception."""
     if document is None:
         return None
     return ExceptionRecord(number(document["esr"]), optional_number(document["far"]), number(document["elr"]))
@@ -104,7 +105,7 @@ def switch(result: CommandResult) -> Switch:
     document = result.document
     seen = document.get("observed")
     observed = seen and Observation(
-        _exception(seen["first"]), _exception(seen["then"]), document["agrees"], _steps(seen["steps"])
+        exception(seen["first"]), exception(seen["then"]), document["agrees"], _steps(seen["steps"])
     )
     return Switch(_steps(document["steps"]), verdict_of(document["check"], result.text), observed, result.text)
 

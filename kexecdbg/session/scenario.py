@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Any
 
 from kexecdbg.arm64.bits import bits
-from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.errors import TargetError
 from kexecdbg.lab.boot import LabMachine, boot
 from kexecdbg.lab.recipe import LabGuest
 from kexecdbg.lab.scenario import Scenario
 from kexecdbg.qemu.exception_log import ExceptionLog, LoggedException
+from kexecdbg.session import documents
 from kexecdbg.session.arrival import run_to_end, syndrome, vectors_of
 from kexecdbg.session.gdb import GdbSession
 
@@ -204,12 +204,10 @@ def _first_two(exceptions: Sequence[LoggedException]) -> dict[str, ExceptionJson
 
 
 def _same(predicted: ExceptionJson | None, seen: ExceptionJson | None) -> bool:
-    if predicted is None or seen is None:
-        return predicted is seen
-    # Not every exception writes FAR_ELx, and what a register kept from before is no part of it.
-    compared = ("elr",) if predicted["far"] is None else ("elr", "far")
-    syndromes = [int(exception["esr"] or "0", 16) for exception in (predicted, seen)]
-    return is_as_predicted(*syndromes) and all(predicted[name] == seen[name] for name in compared)
+    expected, taken = documents.exception(predicted), documents.exception(seen)
+    if expected is None or taken is None:
+        return expected is taken
+    return expected.agrees_with(taken)
 
 
 def precision_and_recall(results: Sequence[ScenarioResult]) -> tuple[float, float]:

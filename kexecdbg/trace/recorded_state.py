@@ -10,6 +10,7 @@ import numpy as np
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.memory_map import MemoryMap
+from kexecdbg.machine.state import shows_no_el2
 from kexecdbg.machine.word_search import FoundWords, WordPattern
 from kexecdbg.trace.recorded_search import find_recorded_words
 from kexecdbg.trace.step_block import DATA_UNKNOWN, PAGE_SIZE, U8, U64
@@ -32,9 +33,7 @@ class RecordedRegisters:
         """The value, or ``None`` when it was not recorded."""
         number = self._numbers.get(name)
         if number is None:
-            # As plugins/adapter.py: the CPU's own description of itself lists HCR_EL2 when it has EL2.
-            absent = name == HAVE_EL2 and "SCTLR_EL1" in self._numbers and "HCR_EL2" not in self._numbers
-            return 0 if absent else None
+            return 0 if name == HAVE_EL2 and shows_no_el2(self._numbers) else None
         return int(self._values[number]) if self._known[number] else None
 
     def names(self) -> tuple[str, ...]:

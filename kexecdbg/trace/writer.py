@@ -10,7 +10,9 @@ from types import TracebackType
 
 import numpy as np
 
+from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.errors import TraceError
+from kexecdbg.machine.state import shows_no_el2
 from kexecdbg.machine.word_search import Ranges, WordPattern
 from kexecdbg.trace.frames import FrameType, FrameWriter
 from kexecdbg.trace.header import TraceHeader
@@ -102,6 +104,11 @@ class TraceWriter:
             return self.pc
         index = self.number(name)
         return int(self._values[index]) if self._known[index] else None
+
+    def values(self) -> dict[str, int]:
+        """The present values of all known registers, and that the CPU has no EL2 where they show it."""
+        values = {name: value for name in self.header.registers if (value := self.value(name)) is not None}
+        return {**values, HAVE_EL2: 0} if shows_no_el2(self._indices) else values
 
     def has_seen(self, page: int) -> bool:
         """Whether the contents of the page at physical address ``page`` are known at present."""

@@ -24,7 +24,6 @@ from kexecdbg.arm64.regimes import (
     current_el,
     mmu_enabled,
 )
-from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.checks.fixing import RepairPlan, plan_repairs
 from kexecdbg.checks.judging import judge
@@ -199,16 +198,12 @@ def _pstate_before(state: CpuState, held: HeldSyndrome | None) -> int:
 def _explains(verdict: Verdict, state: CpuState, held: HeldSyndrome | None) -> bool:
     predicted = verdict.prediction
     if held is not None and held.standing is Standing.OVERWRITTEN:
-        return _same(predicted.then, held.record)
+        return predicted.then is not None and predicted.then.agrees_with(held.record)
     if held is not None and held.standing is Standing.FIRST:
-        return held.source_el == current_el(state) and _same(predicted.first, held.record)
+        if predicted.first is None or held.source_el != current_el(state):
+            return False
+        return predicted.first.agrees_with(held.record)
     return predicted.first is not None and state.get("PC") == verdict.situation.next_pc
-
-
-def _same(predicted: ExceptionRecord | None, held: ExceptionRecord) -> bool:
-    if predicted is None or predicted.elr != held.elr or not is_as_predicted(predicted.esr, held.esr):
-        return False
-    return predicted.far is None or predicted.far == held.far
 
 
 def _evidence(candidate: _Candidate) -> tuple[bool, bool, bool]:

@@ -81,7 +81,7 @@ class StepObserver:
         writer: TraceWriter,
         read_registers: Callable[[Iterable[str]], dict[str, int]],
     ) -> None:
-        self.values = {name: value for name in writer.header.registers if (value := writer.value(name)) is not None}
+        self.values = writer.values()
         self.seen = SeenMemory(memory, writer)
         self.spaces = AddressSpaces(self.seen)
         self.changes_of_code = 0

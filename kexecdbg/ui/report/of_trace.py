@@ -9,7 +9,6 @@ import numpy as np
 
 from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.instructions import Instruction, decode_instruction
-from kexecdbg.arm64.syndromes import is_as_predicted
 from kexecdbg.checks.enable_site import writes_sctlr
 from kexecdbg.checks.judging import judge
 from kexecdbg.checks.prediction import ExceptionRecord
@@ -165,16 +164,11 @@ def _recorded(trace: Trace, switch: int, verdict: Verdict) -> Recorded:
     record = ExceptionRecord(taken.esr, taken.far, taken.elr)
     later = f"Recorded in step {number:,}, {counted(number - switch, 'step')} after the switch."
     if predicted is not None:
-        return Recorded(record, number - switch, _same(predicted, record), later)
+        return Recorded(record, number - switch, predicted.agrees_with(record), later)
     # Nothing was predicted for the switch itself; a finding may say what it ends in.
     ends = [finding.leads_to for finding in verdict.findings if finding.leads_to is not None]
-    agrees = True if any(_same(each, record) for each in ends) else None
+    agrees = True if any(each.agrees_with(record) for each in ends) else None
     return Recorded(record, number - switch, agrees, later)
-
-
-def _same(expected: ExceptionRecord, recorded: ExceptionRecord) -> bool:
-    far_agrees = expected.far is None or expected.far == recorded.far
-    return far_agrees and is_as_predicted(expected.esr, recorded.esr) and expected.elr == recorded.elr
 
 
 def _origin(trace: Trace, switch: int | None, facts: Iterable[tuple[str, str]]) -> Origin:

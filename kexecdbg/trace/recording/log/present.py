@@ -26,14 +26,13 @@ class Present:
     """
 
     def __init__(self, writer: TraceWriter, memory: LoggedMemory, most_steps: int | None = None) -> None:
-        names = writer.header.registers
         self.writer = writer
         self.memory = memory
-        self.values = {name: value for name in names if (value := writer.value(name)) is not None}
+        self.values = writer.values()
         self.code = CodeMap(memory, self.values)
         self.most_steps = most_steps
         self.unknown_stores = 0
-        self._recorded = frozenset(names)
+        self._recorded = frozenset(writer.header.registers)
 
     @property
     def room(self) -> int:

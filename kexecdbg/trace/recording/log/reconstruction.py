@@ -146,9 +146,7 @@ class LogReconstruction:
 
     def finish_early(self) -> None:
         """No more steps are wanted than there are; the machine may have gone on."""
-        writer = self._present.writer
-        values = {name: value for name in writer.header.registers if (value := writer.value(name)) is not None}
-        look_at_end(CpuState(values), self.memory)
+        look_at_end(CpuState(self._present.writer.values()), self.memory)
 
     def _compare_registers(self, system: Mapping[str, int]) -> list[str]:
         believed = self._present.values
