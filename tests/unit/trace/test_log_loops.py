@@ -19,7 +19,7 @@ from kexecdbg.trace.records import EventKind
 from kexecdbg.trace.step_block import PAGE_SIZE
 from kexecdbg.trace.writer import TraceWriter
 
-RAM, CODE, EL2H = 0x4000_0000, 0x4000_0000, 0x3C9
+RAM, CODE, EL1H, EL2H = 0x4000_0000, 0x4000_0000, 0x3C5, 0x3C9
 SOURCE, TARGET = RAM + 0x1_0000, RAM + 0x2_0000
 PAGES = 4
 WORDS = PAGE_SIZE // 8
@@ -74,13 +74,13 @@ def executed() -> list[tuple[int, dict[int, int]]]:
     return states
 
 
-def logged(states: list[tuple[int, dict[int, int]]]) -> LoggedStates:
+def logged(states: list[tuple[int, dict[int, int]]], pstate: int) -> LoggedStates:
     rows = np.zeros((len(states), COLUMNS), np.uint64)
     for row, (_, values) in zip(rows, states, strict=True):
         for number, value in values.items():
             row[number] = value
     pcs = np.array([pc for pc, _ in states], np.uint64)
-    return LoggedStates(pcs, rows, np.full(len(states), EL2H, np.uint32), ())
+    return LoggedStates(pcs, rows, np.full(len(states), pstate, np.uint32), ())
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +93,19 @@ def memory() -> Ram:
     return Ram({RAM: bytes(image)})
 
 
-def record(memory: Ram, path: Path, piece: int, most_steps: int | None = None) -> Trace:
-    """The trace of the copy, from a log that is read in pieces of so many states."""
+def record(
+    memory: Ram, path: Path, piece: int, most_steps: int | None = None, system: dict[str, int] = SYSTEM, el: int = EL2H
+) -> Trace:
+    """The trace of the copy, from a log that is read in pieces of so many states; ``el`` is its PSTATE."""
     general = {f"X{number}": 0 for number in range(31)} | {"X1": SOURCE, "X2": TARGET, "X5": PAGES}
-    state = {**general, **SYSTEM, "SP": 0, "PC": CODE, "PSTATE": EL2H}
+    state = {**general, **system, "SP": 0, "PC": CODE, "PSTATE": el}
     header = TraceHeader(engine="log", registers=tuple(state), regions=memory.memory_map.regions)
     states = executed()
     with TraceWriter(path, header, state) as writer:
         snapshot = RamSnapshot(memory, CODE)
         reconstruction = LogReconstruction(writer, snapshot, most_repeats=4, fold=True, most_steps=most_steps)
         for start in range(0, len(states), piece):
-            reconstruction.take(logged(states[start : start + piece]), more_comes=start + piece < len(states))
+            reconstruction.take(logged(states[start : start + piece], el), more_comes=start + piece < len(states))
     return Trace.open(path)
 
 
@@ -135,3 +137,10 @@ def test_so_many_steps_are_the_first_of_all(memory: Ram, tmp_path: Path, piece: 
         assert some.steps == most
         assert [some.step(number) for number in range(most)] == [whole.step(number) for number in range(most)]
         assert some.memory(most).read(SOURCE, 8) == whole.memory(most).read(SOURCE, 8)
+
+
+def test_a_cpu_without_el2_is_followed_at_el1(memory: Ram, tmp_path: Path) -> None:
+    without_el2 = {"SCTLR_EL1": 0x30D0_0800, "TCR_EL1": 0}
+    with record(memory, tmp_path / "el1.kxt", 2049, system=without_el2, el=EL1H) as trace:
+        assert trace.step(0).word == CODE_WORDS[0]
+        assert trace.memory(trace.steps).read(TARGET, PAGE_SIZE) == memory.read(SOURCE, PAGE_SIZE)
