@@ -34,7 +34,6 @@ class RangeFields:
     tbi: int
     tbid: int
     hpd: int
-    mtx: int
     epd: int | None = None
     e0pd: int | None = None
     nfd: int | None = None
@@ -52,15 +51,15 @@ class TcrLayout:
 
 
 _WIDE_LOWER = RangeFields(
-    txsz=(5, 0), tg=(15, 14), sh=(13, 12), orgn=(11, 10), irgn=(9, 8), tbi=37, tbid=51, hpd=41, mtx=60,
+    txsz=(5, 0), tg=(15, 14), sh=(13, 12), orgn=(11, 10), irgn=(9, 8), tbi=37, tbid=51, hpd=41,
     epd=7, e0pd=55, nfd=53,
 )  # fmt: skip
 _WIDE_UPPER = RangeFields(
-    txsz=(21, 16), tg=(31, 30), sh=(29, 28), orgn=(27, 26), irgn=(25, 24), tbi=38, tbid=52, hpd=42, mtx=61,
+    txsz=(21, 16), tg=(31, 30), sh=(29, 28), orgn=(27, 26), irgn=(25, 24), tbi=38, tbid=52, hpd=42,
     epd=23, e0pd=56, nfd=54,
 )  # fmt: skip
 _NARROW = RangeFields(
-    txsz=(5, 0), tg=(15, 14), sh=(13, 12), orgn=(11, 10), irgn=(9, 8), tbi=20, tbid=29, hpd=24, mtx=33,
+    txsz=(5, 0), tg=(15, 14), sh=(13, 12), orgn=(11, 10), irgn=(9, 8), tbi=20, tbid=29, hpd=24,
 )  # fmt: skip
 
 #: TCR_EL1, and TCR_EL2 when the effective HCR_EL2.E2H is 1.

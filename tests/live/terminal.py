@@ -110,11 +110,6 @@ class Terminal:
             continue
         return self.process.wait(SECONDS)
 
-    def hang_up(self) -> None:
-        """Close the terminal, as when its window is closed."""
-        os.close(self._master)
-        self._master = -1
-
     def _read(self, seconds: float) -> bool:
         """Take what the program has written; whether there was anything."""
         if not select.select([self._master], [], [], max(0, seconds))[0]:
@@ -133,8 +128,7 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._master >= 0:
-            os.close(self._master)
+        os.close(self._master)
         self.process.kill()
         self.process.wait(SECONDS)
 

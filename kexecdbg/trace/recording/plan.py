@@ -51,7 +51,6 @@ class Plan:
         instruction: it.
         concerns: what to look at.
         successors: where execution goes without an exception, for everything but an indirect branch.
-        target_register: number of the register that an indirect branch takes its target from.
         access: the load or store.
         operand: number of the general register of DC ZVA.
     """
@@ -59,7 +58,6 @@ class Plan:
     instruction: Instruction
     concerns: Concern
     successors: tuple[int, ...]
-    target_register: int | None = None
     access: LoadStore | None = None
     operand: int = 31
 
@@ -88,8 +86,7 @@ def plan_for(word: int, address: int) -> Plan:
     if jump is not None:
         concerns = Concern.EXCEPTION | Concern.STACK_SELECT if jump.returns_from_exception else Concern.NOTHING
         successors = () if jump.target is None else (jump.target, following)
-        register = None if jump.authenticates else jump.register
-        return Plan(instruction, concerns, successors, register)
+        return Plan(instruction, concerns, successors)
     access = load_store(word)
     if access is not None:
         concerns = Concern.NOTHING if access.prefetch else Concern.MEMORY

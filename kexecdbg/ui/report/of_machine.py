@@ -90,6 +90,5 @@ def _with_mmu_on(diagnosis: Diagnosis, state: CpuState, memory: PhysicalMemory) 
 
 
 def _recorded(observed: Observation, verdict: Verdict) -> Recorded:
-    later = max(0, len(observed.steps) - 1 - int(observed.followed))
     text = "Seen by kexec-step, one instruction at a time."
-    return Recorded(observed.first, later, observed.agrees_with(verdict), text)
+    return Recorded(observed.first, observed.agrees_with(verdict), text)

@@ -151,24 +151,24 @@ def _recorded(trace: Trace, switch: int, verdict: Verdict) -> Recorded:
     if found is None:
         after = trace.steps - switch - 1
         if predicted is None:
-            return Recorded(None, 0, True, f"The CPU ran on for {counted(after, 'step')}, to the end of the recording.")
+            return Recorded(None, True, f"The CPU ran on for {counted(after, 'step')}, to the end of the recording.")
         if not after:
-            return Recorded(None, 0, None, "The recording ends with the switch.")
+            return Recorded(None, None, "The recording ends with the switch.")
         laxer = "QEMU lets some things pass that the architecture does not; the findings say which."
         return Recorded(
-            None, 0, False, f"The recorded CPU ran on for {counted(after, 'step')} without an exception. {laxer}"
+            None, False, f"The recorded CPU ran on for {counted(after, 'step')} without an exception. {laxer}"
         )
     number, taken = found
     if taken.esr is None or taken.elr is None:
-        return Recorded(None, number - switch, None, f"Step {number:,} takes an exception whose syndrome is not known.")
+        return Recorded(None, None, f"Step {number:,} takes an exception whose syndrome is not known.")
     record = ExceptionRecord(taken.esr, taken.far, taken.elr)
     later = f"Recorded in step {number:,}, {counted(number - switch, 'step')} after the switch."
     if predicted is not None:
-        return Recorded(record, number - switch, predicted.agrees_with(record), later)
+        return Recorded(record, predicted.agrees_with(record), later)
     # Nothing was predicted for the switch itself; a finding may say what it ends in.
     ends = [finding.leads_to for finding in verdict.findings if finding.leads_to is not None]
     agrees = True if any(each.agrees_with(record) for each in ends) else None
-    return Recorded(record, number - switch, agrees, later)
+    return Recorded(record, agrees, later)
 
 
 def _origin(trace: Trace, switch: int | None, facts: Iterable[tuple[str, str]]) -> Origin:

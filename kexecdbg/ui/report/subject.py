@@ -58,13 +58,11 @@ class Recorded:
 
     Attributes:
         first: the first exception; ``None`` when there was none.
-        steps_later: how many steps after the switch it was taken.
         agrees: whether it is the predicted one; ``None`` when nothing can be said about that.
         text: the comparison as a sentence.
     """
 
     first: ExceptionRecord | None
-    steps_later: int
     agrees: bool | None
     text: str
 
