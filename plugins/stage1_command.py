@@ -30,7 +30,7 @@ class Stage1Command(WalkCommand):
         from kexecdbg.arm64.scan import scan
         from kexecdbg.checks.address_map import destinations_of, points_of
         from kexecdbg.checks.table_view import tables_as_if_on, walk_in_range
-        from kexecdbg.ui import json_form
+        from kexecdbg.ui.walk_json import walk_json
         from kexecdbg.ui.walk_text import walk_text
 
         target = selected_debugger()
@@ -48,7 +48,7 @@ class Stage1Command(WalkCommand):
             walk_in_range(view, target.memory, evaluate_address(expression), self.RANGE)
             for expression in arguments.addresses
         ]
-        documents = [{**json_form.walk(walk), "as_if_on": view.as_if_on} for walk in walks]
+        documents = [{**walk_json(walk), "as_if_on": view.as_if_on} for walk in walks]
         text = "\n\n".join(walk_text(walk, style) for walk in walks)
         if view.as_if_on:
             text += "\n" + hanging("  note", view.remark, 11)

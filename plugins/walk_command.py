@@ -55,13 +55,13 @@ class WalkCommand(Command):
         self, arguments: argparse.Namespace, scan: TableScan, remark: str, style: Style, points: Sequence[Point] = ()
     ) -> tuple[Any, str]:
         """The document and the text of a whole table; ``points`` are for its picture."""
-        from kexecdbg.ui import json_form
         from kexecdbg.ui.address_map_text import table_map_text
         from kexecdbg.ui.ptdump import ptdump_text
+        from kexecdbg.ui.table_json import table_json
         from kexecdbg.ui.table_text import table_text
 
         ranges = self.select(arguments, scan.ranges)
-        document = json_form.table(scan, ranges) | {"remark": remark or None}
+        document = table_json(scan, ranges) | {"remark": remark or None}
         if arguments.format == "json":
             arguments.json = True
         if arguments.format == "ptdump":

@@ -1,4 +1,4 @@
-"""Reads the commands' JSON documents (:mod:`kexecdbg.ui.json_form` and its neighbours write them) into results."""
+"""Reads the commands' JSON documents (the ``*_json.py`` of :mod:`kexecdbg.ui` write them) into results."""
 
 from __future__ import annotations
 

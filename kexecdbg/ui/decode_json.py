@@ -5,12 +5,14 @@ from __future__ import annotations
 from kexecdbg.checks.consistency import Consistency
 from kexecdbg.checks.printed_walk import WalkJudgement
 from kexecdbg.ui.decode_report import Report
-from kexecdbg.ui.json_form import Json, decoded_register, finding, number
+from kexecdbg.ui.json_form import Json, number
+from kexecdbg.ui.register_json import register_json
+from kexecdbg.ui.verdict_json import finding_json
 
 
 def report_document(report: Report) -> Json:
     """Registers by name; ``consistency``, ``tables``, ``code`` and ``notes`` only when there are any."""
-    document: Json = {decoded.name: decoded_register(decoded) for decoded in report.registers}
+    document: Json = {decoded.name: register_json(decoded) for decoded in report.registers}
     for found in report.syndromes:
         document[found.name]["syndrome"] = {"text": found.syndrome.summary, "along": list(found.along)}
     together = {
@@ -28,7 +30,7 @@ def _consistency(judged: Consistency) -> Json:
         "consistent": None if judged.unjudged and not judged.faults else not judged.faults,
         "text": judged.statement,
         "reading": judged.reading,
-        "findings": [finding(found) for found in judged.findings],
+        "findings": [finding_json(found) for found in judged.findings],
         "agreed": list(judged.agreed),
         "given": list(judged.given),
         "missing": list(judged.missing),

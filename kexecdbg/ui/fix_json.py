@@ -8,8 +8,8 @@ from kexecdbg.checks.code_corrections import CodeCorrection
 from kexecdbg.checks.fixing import RepairPlan
 from kexecdbg.checks.repair_changes import ChangedField, RepairChange
 from kexecdbg.checks.verdict import Verdict
-from kexecdbg.ui import json_form
 from kexecdbg.ui.json_form import Json, number
+from kexecdbg.ui.verdict_json import repair_json, verdict_json
 
 
 def fix_json(
@@ -24,17 +24,17 @@ def fix_json(
     return {
         "applied": applied,
         "repairs": [
-            {**(json_form.repair(change.repair) or {}), "findings": list(change.findings), **_what_changes(change)}
+            {**(repair_json(change.repair) or {}), "findings": list(change.findings), **_what_changes(change)}
             for change in changes
         ],
         "resume_at": number(plan.resume_at),
         "corrections": [
-            {**(json_form.repair(change.repair) or {}), "findings": list(change.findings), **_what_changes(change)}
+            {**(repair_json(change.repair) or {}), "findings": list(change.findings), **_what_changes(change)}
             | _where_in_code(correction)
             for change, correction in zip(corrections, plan.corrections, strict=True)
         ],
         "held_back": list(held_back),
-        "recheck": None if recheck is None else json_form.verdict(recheck),
+        "recheck": None if recheck is None else verdict_json(recheck),
     }
 
 

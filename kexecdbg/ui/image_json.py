@@ -5,7 +5,8 @@ from __future__ import annotations
 from kexecdbg.checks.image_view import KimageView
 from kexecdbg.kexec.defects import Defect, Occurrence
 from kexecdbg.kexec.page_list import PageCopy
-from kexecdbg.ui.json_form import Json, finding, number
+from kexecdbg.ui.json_form import Json, number
+from kexecdbg.ui.verdict_json import finding_json
 
 
 def image_json(view: KimageView) -> Json:
@@ -67,7 +68,7 @@ def image_json(view: KimageView) -> Json:
             "ranges": [{"start": number(start), "end": number(end)} for start, end in view.control_pages.ranges],
         },
         "audit": [_defect(defect) for defect in view.audit.defects],
-        "findings": [finding(each) for each in view.findings],
+        "findings": [finding_json(each) for each in view.findings],
         "applied": list(view.applied),
         "unchecked": list(view.unchecked),
         "assumptions": list(view.assumptions),

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from kexecdbg.checks.assessment import Assessment, Needed
 from kexecdbg.checks.observed import NO_ADDRESS
 from kexecdbg.checks.rule_status import Standing
-from kexecdbg.ui.json_form import Json, finding, number, prediction
+from kexecdbg.ui.json_form import Json, number
+from kexecdbg.ui.verdict_json import finding_json, prediction_json
 
 
 def assessment_json(assessment: Assessment, remarks: Sequence[str]) -> Json:
@@ -21,8 +22,8 @@ def assessment_json(assessment: Assessment, remarks: Sequence[str]) -> Json:
         "el": situation.el,
         "next_pc": number(situation.next_pc) if known else None,
         "ahead": len(situation.approach),
-        "findings": [finding(found) for found in assessment.findings],
-        "predicted": prediction(assessment.prediction),
+        "findings": [finding_json(found) for found in assessment.findings],
+        "predicted": prediction_json(assessment.prediction),
         "excluded": list(assessment.ids(Standing.EXCLUDED)),
         "open": list(assessment.ids(Standing.OPEN)),
         "needed": [_needed(item) for item in assessment.needed],

@@ -10,8 +10,9 @@ from kexecdbg.arm64.registers.comparison import compare
 from kexecdbg.arm64.syndromes import read_along
 from kexecdbg.errors import TargetError
 from kexecdbg.machine.state import CpuState
-from kexecdbg.ui import json_form, register_text
+from kexecdbg.ui import register_text
 from kexecdbg.ui.comparison_text import comparison_text
+from kexecdbg.ui.register_json import comparison_json, register_json
 from kexecdbg.ui.style import Style, hanging
 
 View = tuple[dict[str, Any], str]
@@ -41,7 +42,7 @@ def list_registers(state: CpuState, names: Sequence[str], asked_for: bool, raw: 
                 paragraphs.append(f"{name}: {_ABSENT}")
             continue
         decoded = decode(name, value, state)
-        document[name] = json_form.decoded_register(decoded)
+        document[name] = register_json(decoded)
         if not value and not decoded.findings and not asked_for and not raw:
             zero.append(name)
         elif raw:
@@ -80,7 +81,7 @@ def compare_levels(state: CpuState, names: Sequence[str], level: str, style: Sty
         if name == other or other not in REGISTERS or values[0] is None or values[1] is None:
             continue
         compared = compare(decode(name, values[0], state), decode(other, values[1], state))
-        document[name] = json_form.comparison(compared)
+        document[name] = comparison_json(compared)
         paragraphs.append(comparison_text(compared, (name, other), style))
     if not document:
         raise TargetError(f"{', '.join(names)}: no counterpart at {level} that this target provides")
@@ -97,6 +98,6 @@ def compare_times(state: CpuState, earlier: Mapping[str, int], names: Sequence[s
         if name not in REGISTERS or old is None or new is None or (old == new and names is None):
             continue
         compared = compare(decode(name, old, before), decode(name, new, state))
-        document[name] = json_form.comparison(compared)
+        document[name] = comparison_json(compared)
         paragraphs.append(comparison_text(compared, ("was", "is"), style))
     return document, "\n".join(paragraphs) or "no control register has changed since the last stop"

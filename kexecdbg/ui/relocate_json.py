@@ -5,7 +5,8 @@ from __future__ import annotations
 from kexecdbg.checks.relocating.phases import relocation_share
 from kexecdbg.checks.relocating.report import Report, Stop
 from kexecdbg.kexec.page_contents import PageComparison, PageDifference
-from kexecdbg.ui.json_form import Json, number, verdict
+from kexecdbg.ui.json_form import Json, number
+from kexecdbg.ui.verdict_json import verdict_json
 from kexecdbg.ui.why_json import diagnosis_json
 
 
@@ -67,7 +68,7 @@ def _stop(stop: Stop) -> Json:
             "value": number(check.value),
             "mmu": check.mmu,
             "sound": check.sound,
-            "check": None if check.verdict is None else verdict(check.verdict),
+            "check": None if check.verdict is None else verdict_json(check.verdict),
         },
     }
 

@@ -7,7 +7,8 @@ from kexecdbg.checks.stuck.diagnosis import Diagnosis
 from kexecdbg.checks.stuck.origin import Origin
 from kexecdbg.checks.stuck.syndrome import HeldSyndrome
 from kexecdbg.checks.stuck.watch import Watch
-from kexecdbg.ui.json_form import Json, exception, number, repair, verdict
+from kexecdbg.ui.json_form import Json, number
+from kexecdbg.ui.verdict_json import exception_json, repair_json, verdict_json
 
 
 def diagnosis_json(found: Diagnosis, watched: Watch | None = None) -> Json:
@@ -56,7 +57,7 @@ def _held_syndrome(held: HeldSyndrome) -> Json:
     return {
         "el": held.el,
         "standing": held.standing.name.lower(),
-        **(exception(held.record) or {}),
+        **(exception_json(held.record) or {}),
         "spsr": number(held.spsr),
         "source_el": held.source_el,
         "meaning": held.meaning or None,
@@ -71,9 +72,9 @@ def _origin(origin: Origin) -> Json:
         "explains": origin.explains,
         "also": [number(address) for address in origin.also],
         "or_later": [number(address) for address in origin.or_later],
-        "check": verdict(origin.verdict),
-        "first": exception(origin.first),
-        "repairs": [repair(item) for item in plan.repairs] if plan else [],
+        "check": verdict_json(origin.verdict),
+        "first": exception_json(origin.first),
+        "repairs": [repair_json(item) for item in plan.repairs] if plan else [],
         "not_repaired": None if plan else origin.repair,
     }
 

@@ -28,7 +28,7 @@ class KexecCheck(Command):
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         from kexecdbg.checks.judging import judge
         from kexecdbg.checks.situation import situation_at
-        from kexecdbg.ui import json_form
+        from kexecdbg.ui.verdict_json import verdict_json
         from kexecdbg.ui.verdict_text import verdict_text
 
         target = selected_debugger()
@@ -42,7 +42,7 @@ class KexecCheck(Command):
                 raise TargetError(f"{error.address:#x}: {error.reason}; kexec-why says why the CPU is stuck") from error
             verdict = judge(situation)
         last_check.remember(verdict)
-        return json_form.verdict(verdict), verdict_text(verdict, style)
+        return verdict_json(verdict), verdict_text(verdict, style)
 
 
 COMMAND = KexecCheck

@@ -91,15 +91,17 @@ def _go_on(
 ) -> tuple[Any, str]:
     """From the switch on; with a landing pad, what is predicted is what happens with it."""
     from kexecdbg.checks.stepping import Stepped, judge_here, step_over_switch
-    from kexecdbg.ui import json_form
+    from kexecdbg.ui.json_form import number
     from kexecdbg.ui.landing_pad_view import landing_pad_json, placed_text
+    from kexecdbg.ui.step_json import observation_json, step_json
     from kexecdbg.ui.step_text import comparison_text, step_text
+    from kexecdbg.ui.verdict_json import prediction_json, verdict_json
     from kexecdbg.ui.verdict_text import verdict_text
 
     document: dict[str, Any] = {
-        "site": json_form.number(verdict.situation.site),
-        "steps": [json_form.step(record) for record in records],
-        "check": json_form.verdict(verdict),
+        "site": number(verdict.situation.site),
+        "steps": [step_json(record) for record in records],
+        "check": verdict_json(verdict),
     }
     stepped = [step_text(record, style) for record in records]
     if pad is not None:
@@ -112,13 +114,13 @@ def _go_on(
         expected = verdict if pad is None else verdict_with_pad
         observed = step_over_switch(target, expected, arguments.follow)
         last_check.remember_steps(Stepped(verdict.situation.site, records, observed))
-        document |= {"observed": json_form.observation(observed, expected), "agrees": observed.agrees_with(expected)}
+        document |= {"observed": observation_json(observed, expected), "agrees": observed.agrees_with(expected)}
         stepped += [step_text(record, style) for record in observed.steps]
         lines = [*stepped, "", comparison_text(expected, observed, style)]
     if pad is not None:
         parked = pad.holds(target.state().get("PC"))
         document["landing_pad"] = landing_pad_json(pad, parked) | {
-            "predicted": json_form.prediction(verdict_with_pad.prediction)
+            "predicted": prediction_json(verdict_with_pad.prediction)
         }
         lines.append(placed_text(pad, style))
     return document, "\n".join(lines)

@@ -20,7 +20,7 @@ class WalkVttbr(WalkCommand):
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         from kexecdbg.arm64.scan import scan_stage2
         from kexecdbg.arm64.stage2 import stage2_enabled, walk_stage2
-        from kexecdbg.ui import json_form
+        from kexecdbg.ui.walk_json import stage2_json
         from kexecdbg.ui.walk_text import stage2_text
 
         target = selected_debugger()
@@ -29,7 +29,7 @@ class WalkVttbr(WalkCommand):
         if not arguments.addresses:
             return self.show_table(arguments, scan_stage2(state, target.memory), remark, style)
         walks = [walk_stage2(state, target.memory, evaluate_address(expression)) for expression in arguments.addresses]
-        documents = [{**json_form.stage2_walk(walk), "as_if_on": bool(remark)} for walk in walks]
+        documents = [{**stage2_json(walk), "as_if_on": bool(remark)} for walk in walks]
         text = "\n\n".join(stage2_text(walk, style) for walk in walks)
         return (documents[0] if len(documents) == 1 else documents), f"{text}\n  note     {remark}" if remark else text
 

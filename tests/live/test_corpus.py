@@ -7,7 +7,7 @@ import pytest
 from kexecdbg.checks.judging import judge
 from kexecdbg.checks.situation import situation_at
 from kexecdbg.trace.reader import Trace
-from kexecdbg.ui import json_form
+from kexecdbg.ui.verdict_json import verdict_json
 from tests.live.machines import SECONDS
 from tests.live.replays import replay
 from tests.traces.corpus import FREEZE, REPAIRED, path_of
@@ -18,7 +18,7 @@ from tests.traces.switches import faults, switches
 def test_the_replay_is_judged_as_the_file(name: str) -> None:
     with Trace.open(path_of(name)) as trace:
         number, _ = next(switches(trace))
-        verdict = json_form.verdict(judge(situation_at(trace.state(number), trace.memory(number))))
+        verdict = verdict_json(judge(situation_at(trace.state(number), trace.memory(number))))
         first = next(iter(faults(trace)), None)
         pcs = [trace.step(each).pc for each in range(number, number + 3)]
     with replay(path_of(name), "--goto", str(number)) as gdb:

@@ -97,9 +97,9 @@ def _compare(
     context.pop(name, None)
     comparison = compare(decode(name, pairs[name][0], context), decode(name, pairs[name][1], context))
     if arguments.json:
-        from kexecdbg.ui import json_form
+        from kexecdbg.ui.register_json import comparison_json
 
-        print(json.dumps({name: json_form.comparison(comparison)}, indent=1))
+        print(json.dumps({name: comparison_json(comparison)}, indent=1))
     else:
         from kexecdbg.ui.comparison_text import comparison_text
 

@@ -66,8 +66,8 @@ def _draw(arguments: argparse.Namespace) -> Any:
     from kexecdbg.checks.address_map import destinations_of, points_of
     from kexecdbg.checks.given_switch import complete_state
     from kexecdbg.checks.table_view import tables_as_if_on
-    from kexecdbg.ui import json_form
     from kexecdbg.ui.address_map_text import table_map_text
+    from kexecdbg.ui.table_json import table_json
 
     with given_machine(arguments) as machine:
         given = complete_state(machine.values, Regime(arguments.regime) if arguments.regime else None)
@@ -77,7 +77,7 @@ def _draw(arguments: argparse.Namespace) -> Any:
         table = scan(view.state, machine.memory, given.regime, ttbr=int(arguments.ttbr))
         points = (*points_of(given.state, table), *destinations_of(given.state, machine.memory))
     notes = (*machine.remarks, *given.remarks, *([view.remark] if view.remark else []))
-    document = json_form.table(table, table.ranges) | {"remark": view.remark or None, "remarks": list(notes)}
+    document = table_json(table, table.ranges) | {"remark": view.remark or None, "remarks": list(notes)}
     if arguments.json:
         print(json.dumps(document, indent=1))
         return document
@@ -93,7 +93,7 @@ def _walks(arguments: argparse.Namespace, machine: GivenMachine) -> list[dict[st
     from kexecdbg.arm64.regimes import Regime
     from kexecdbg.checks.given_switch import complete_state
     from kexecdbg.checks.table_view import tables_as_if_on, walk_in_range
-    from kexecdbg.ui import json_form
+    from kexecdbg.ui.walk_json import walk_json
     from kexecdbg.ui.walk_text import walk_text
 
     given = complete_state(machine.values, Regime(arguments.regime) if arguments.regime else None)
@@ -102,7 +102,7 @@ def _walks(arguments: argparse.Namespace, machine: GivenMachine) -> list[dict[st
         walk_in_range(view, machine.memory, machine.address(text), int(arguments.ttbr)) for text in arguments.addresses
     ]
     notes = (*machine.remarks, *given.remarks)
-    documents = [{**json_form.walk(walk), "as_if_on": view.as_if_on, "remarks": list(notes)} for walk in walks]
+    documents = [{**walk_json(walk), "as_if_on": view.as_if_on, "remarks": list(notes)} for walk in walks]
     if arguments.json:
         print(json.dumps(documents[0] if len(documents) == 1 else documents, indent=1))
     else:

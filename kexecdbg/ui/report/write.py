@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kexecdbg.errors import EnvironmentProblem
-from kexecdbg.ui import json_form
+from kexecdbg.ui.json_form import number
 from kexecdbg.ui.report.page import report_html
 from kexecdbg.ui.report.subject import Subject
 from kexecdbg.ui.style import Style, hanging
@@ -41,7 +41,7 @@ def write_report(subject: Subject, path: Path, style: Style) -> tuple[dict[str, 
         lines = [hanging(f"{word}:", subject.reason, len(word) + 2)]
     else:
         findings = [finding.id for finding in verdict.findings]
-        document |= {"site": json_form.number(verdict.situation.site), "findings": findings}
+        document |= {"site": number(verdict.situation.site), "findings": findings}
         lines = [hanging(f"{word}:", what_is_judged(verdict.situation), len(word) + 2)]
         if findings:
             lines.append(hanging("findings", " ".join(findings), _COLUMN, style))

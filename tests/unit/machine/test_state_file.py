@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kexecdbg.arm64.registers import decode
 from kexecdbg.errors import KexecdbgError, UsageError
 from kexecdbg.machine.state_file import read_registers
-from kexecdbg.ui import json_form
+from kexecdbg.ui.register_json import register_json
 
 TCR, SCTLR = 0x8084_3510, 0x30E5_183F
 WHERE = "state.json"
@@ -26,7 +26,7 @@ def test_numbers_and_strings_under_any_of_their_names() -> None:
 
 def test_the_documents_that_our_own_commands_print() -> None:
     document = {
-        "TCR_EL2": {"cpu": 0, **json_form.decoded_register(decode("TCR_EL2", TCR, {}))},
+        "TCR_EL2": {"cpu": 0, **register_json(decode("TCR_EL2", TCR, {}))},
         "ESR_EL2": {"value": None},
     }
     text = json.dumps({**document, "consistency": [], "tables": [], "code": {}, "notes": ["a remark"]})

@@ -11,7 +11,8 @@ from kexecdbg.arm64.walk import walk
 from kexecdbg.checks.prediction import Prediction
 from kexecdbg.session import documents
 from kexecdbg.session.gdb import CommandResult
-from kexecdbg.ui import json_form
+from kexecdbg.ui.verdict_json import verdict_json
+from kexecdbg.ui.walk_json import walk_json
 from tests.unit.checks.moments import CODE, EXEC, NEXT, SITE, UXN, Moment
 
 MOMENTS = {
@@ -30,7 +31,7 @@ def result(document: object) -> CommandResult:
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 def test_a_verdict(moment: Moment) -> None:
     judged = moment.verdict()
-    read = documents.verdict(result(json_form.verdict(judged)))
+    read = documents.verdict(result(verdict_json(judged)))
     assert (read.judgement, read.site, read.next_pc, read.el) == (judged.judgement, SITE, NEXT, 2)
     assert (read.regime, read.text) == (Regime.EL2, "what it prints")
     assert read.findings == judged.findings
@@ -43,7 +44,7 @@ def test_a_verdict(moment: Moment) -> None:
 def test_a_walk(moment: Moment) -> None:
     situation = moment.situation()
     done = walk(situation.after, situation.memory, CODE, regime=Regime.EL2)
-    read = documents.walk(result(json_form.walk(done)))
+    read = documents.walk(result(walk_json(done)))
     assert (read.va, read.pa, read.regime, read.page_size) == (CODE, done.pa, "EL2", done.page_size)
     assert [(each.level, each.descriptor) for each in read.levels] == [(e.level, e.descriptor) for e in done.levels]
     rights = done.privileged

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kexecdbg.ui import json_form
 from kexecdbg.ui.cli import main
+from kexecdbg.ui.verdict_json import verdict_json
 from tests.unit.checks.moments import CODE, EXEC, NEXT, SITE, UXN, Moment
 
 MAIL = [
@@ -91,7 +91,7 @@ def test_the_mail_as_a_document(shell: Shell) -> None:
 def test_files_give_the_verdict_of_a_live_machine(shell: Shell, tmp_path: Path) -> None:
     options = in_files(NOT_EXECUTABLE, tmp_path)
     document = shell.json("check", *options)
-    live = json_form.verdict(NOT_EXECUTABLE.verdict())
+    live = verdict_json(NOT_EXECUTABLE.verdict())
     assert {key: document[key] for key in live} == live
     assert shell.run("check", *options)[0] == 1
 

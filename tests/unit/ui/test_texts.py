@@ -12,10 +12,12 @@ import pytest
 from kexecdbg.arm64.instructions import decode_instruction
 from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.stepping import Observation, RegisterChange, StepRecord
-from kexecdbg.ui import json_form
+from kexecdbg.ui.json_form import number
 from kexecdbg.ui.step_text import comparison_text, step_text
 from kexecdbg.ui.style import Style, hanging, style_for
+from kexecdbg.ui.verdict_json import exception_json, verdict_json
 from kexecdbg.ui.verdict_text import verdict_text
+from kexecdbg.ui.walk_json import walk_json
 from kexecdbg.ui.walk_text import walk_text
 from tests.unit.checks.moments import CODE, EXEC, NEXT, SCTLR, SITE, UXN, VECTORS, ZEROS, Moment
 
@@ -127,7 +129,7 @@ def test_when_there_is_colour(
 
 
 def test_the_json_of_a_verdict() -> None:
-    document = json_form.verdict(FROZEN)
+    document = verdict_json(FROZEN)
     assert (document["verdict"], document["site"], document["regime"], document["el"]) == (
         "faults", f"{SITE:#x}", "EL2", 2,
     )  # fmt: skip
@@ -144,15 +146,15 @@ def test_the_json_of_a_verdict() -> None:
 
 
 def test_the_json_of_a_walk() -> None:
-    document = json_form.walk(FROZEN.situation.fetch)
+    document = walk_json(FROZEN.situation.fetch)
     assert [level["kind"] for level in document["levels"]] == ["table", "table", "table", "page"]
     assert document["result"]["pa"] == f"{NEXT:#x}"
     assert document["result"]["faults"]["read"] is None
     assert document["result"]["faults"]["fetch"]["esr"] == "0x8600000f"
-    vector = json_form.walk(FROZEN.situation.vector_fetch)
+    vector = walk_json(FROZEN.situation.vector_fetch)
     assert (vector["result"]["pa"], vector["result"]["fault"]["esr"]) == (None, "0x96000006")
 
 
 def test_unknown_is_null_in_json() -> None:
-    assert (json_form.number(None), json_form.number(0), json_form.exception(None)) == (None, "0x0", None)
-    assert json_form.exception(ExceptionRecord(1, None, 2)) == {"esr": "0x1", "far": None, "elr": "0x2"}
+    assert (number(None), number(0), exception_json(None)) == (None, "0x0", None)
+    assert exception_json(ExceptionRecord(1, None, 2)) == {"esr": "0x1", "far": None, "elr": "0x2"}

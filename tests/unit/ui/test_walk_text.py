@@ -8,8 +8,8 @@ from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.stage2 import stage2_of, translate_ipa
 from kexecdbg.arm64.walk import walk
 from kexecdbg.arm64.walk_result import Walk
-from kexecdbg.ui import json_form
 from kexecdbg.ui.style import Style
+from kexecdbg.ui.walk_json import stage2_json, walk_json
 from kexecdbg.ui.walk_text import walk_text
 from tests.unit.arm64.tables import Words, page_path, registers
 
@@ -35,14 +35,14 @@ def test_a_stage_2_fault_is_reported_to_el2() -> None:
         "Translation fault, level 1, stage 2: ESR_EL2 0x82000005 on a fetch, 0x92000005 on a read, HPFAR_EL2 0x803010;"
         in text_of(result)
     )
-    fault = json_form.walk(result)["result"]["fault"]
+    fault = walk_json(result)["result"]["fault"]
     assert (fault["esr"], fault["hpfar"], fault["stage"]) == ("0x92000005", "0x803010", 2)
 
 
 def test_so_is_one_on_a_stage_1_table_walk() -> None:
     result = two_stages(PAGE, {})
     assert "ESR_EL2 0x82000085 on a fetch, 0x92000085 on a read, HPFAR_EL2 0x500000;" in text_of(result)
-    assert json_form.walk(result)["result"]["faults"]["write"]["esr"] == "0x920000c5"
+    assert walk_json(result)["result"]["faults"]["write"]["esr"] == "0x920000c5"
 
 
 def test_what_decides_the_rights_of_el0() -> None:
@@ -50,7 +50,7 @@ def test_what_decides_the_rights_of_el0() -> None:
     no_access = "bit 6 (AP[1], EL0 access) of the level 3 descriptor at 0x50030808 is clear"
     executable = "bit 54 of the level 3 descriptor at 0x50030808 is UXN in the EL1&0 regime and is clear"
     assert f"EL0 --x read, write: {no_access} execute: {executable}" in text_of(result)
-    because = json_form.walk(result)["result"]["user"]["because"]
+    because = walk_json(result)["result"]["user"]["because"]
     assert because == {"read": no_access, "write": no_access, "execute": executable}
 
 
@@ -58,7 +58,7 @@ def test_what_decides_the_rights_of_stage_2() -> None:
     """S2AP[1] clear, and XN[1:0] = 2: no execution at EL1 nor at EL0."""
     leaf = SECOND_GIB[SECOND_ROOT + 8] & ~(1 << 7) | 2 << 53
     stage2 = stage2_of(registers(**STAGE2))
-    document = json_form.stage2_walk(translate_ipa(stage2, Words({SECOND_ROOT + 8: leaf}), VA))
+    document = stage2_json(translate_ipa(stage2, Words({SECOND_ROOT + 8: leaf}), VA))
     found = document["result"]
     assert (found["write"], found["execute"], found["user"]["execute"]) == (False, False, False)
     assert "bit 7 (S2AP[1], write) of the stage 2 level 1 descriptor at 0x60000008" in found["because"]["write"]
@@ -75,5 +75,5 @@ def test_what_decides_the_rights_of_stage_2() -> None:
 )
 def test_what_the_tables_are_read_as(changes: dict[str, int], memory_type: str, shareability: str, said: bool) -> None:
     result = walk(registers(TTBR0_EL2=ROOT, **changes), Words(page_path(PAGE, VA, ROOT)), VA, regime=Regime.EL2)
-    assert json_form.walk(result)["table_access"] == {"memory_type": memory_type, "shareability": shareability}
+    assert walk_json(result)["table_access"] == {"memory_type": memory_type, "shareability": shareability}
     assert (f"tables read as {memory_type}, {shareability}: not from the caches" in text_of(result)) is said
