@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _judge(arguments: argparse.Namespace, machine: GivenMachine) -> int:
     from kexecdbg.arm64.regimes import Regime
     from kexecdbg.checks.assessment import assess
-    from kexecdbg.ui.offline_json import assessment_json
-    from kexecdbg.ui.offline_text import assessment_text
+    from kexecdbg.ui.assessment_json import assessment_json
+    from kexecdbg.ui.assessment_text import assessment_text
 
     regime = Regime(arguments.regime) if arguments.regime else None
     next_pc = machine.address(arguments.next) if arguments.next is not None else None
