@@ -20,7 +20,7 @@ from kexecdbg.checks.exceptions import fetch_abort
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.given_switch import given_switch
 from kexecdbg.checks.judging import by_severity, judgement_of
-from kexecdbg.checks.observed import ObservedSituation, observe
+from kexecdbg.checks.partly_known import PartlyKnownSituation, partly_known
 from kexecdbg.checks.predicting import predict
 from kexecdbg.checks.prediction import Outcome, Place, Prediction
 from kexecdbg.checks.rule_status import RuleStatus, Standing, statuses_of
@@ -118,18 +118,18 @@ def assess(
 
 def _prediction(situation: Situation) -> Prediction:
     """What the CPU will do; the first exception alone where it is not known what its vectors are."""
-    observed = observe(situation)
+    partly = partly_known(situation)
     try:
-        return predict(observed)
+        return predict(partly)
     except (RegisterUnknownError, MemoryUnreadableError):
         pass
     try:
-        fault = observed.fetch_fault
+        fault = partly.fetch_fault
         if fault is None or fault.kind is FaultKind.UNKNOWN:
             return _UNKNOWN
-        pc = observed.next_pc
+        pc = partly.next_pc
         return Prediction(
-            fetch_abort(fault, pc, observed.el), None, Outcome.UNKNOWN, Place(pc, None, Access.FETCH, pc, 0)
+            fetch_abort(fault, pc, partly.el), None, Outcome.UNKNOWN, Place(pc, None, Access.FETCH, pc, 0)
         )
     except RegisterUnknownError:
         return _UNKNOWN
@@ -138,9 +138,9 @@ def _prediction(situation: Situation) -> Prediction:
 def _needed(situation: Situation, statuses: Iterable[RuleStatus]) -> Iterator[Needed]:
     """The first thing each rule misses, once; then the other registers."""
     waiting = [status for status in statuses if status.standing is Standing.OPEN]
-    observed = observe(situation)
-    known = _known_places(observed)
-    names = {(address, size): text for address, size, text in _first_tables(observed)} | known
+    partly = partly_known(situation)
+    known = _known_places(partly)
+    names = {(address, size): text for address, size, text in _first_tables(partly)} | known
     reads: dict[tuple[int, int], list[str]] = {place: [] for place in known}
     registers: dict[str, dict[str, dict[str, None]]] = {}
     circumstances: dict[str, list[str]] = {}
@@ -188,21 +188,21 @@ def _of_registers(purpose: str, group: Mapping[str, Mapping[str, None]]) -> Need
     return Needed(purpose, tuple(rules), registers=tuple(group))
 
 
-def _known_places(observed: ObservedSituation) -> dict[tuple[int, int], str]:
+def _known_places(partly: PartlyKnownSituation) -> dict[tuple[int, int], str]:
     """Memory that is missing first on the way of the next fetch and of its exception, and what it holds."""
     places: dict[tuple[int, int], str] = {}
     for what, of_vector in (("the next fetch", False), ("the exception vector", True)):
         try:
-            level = _unreadable_level(observed.vector_fetch if of_vector else observed.fetch)
+            level = _unreadable_level(partly.vector_fetch if of_vector else partly.fetch)
         except RegisterUnknownError:
             continue
         if level is not None:
             places.setdefault((level.address, _DESCRIPTOR), f"the level {level.level} descriptor of {what}")
     if places:
         return places
-    for address, size, text in _first_tables(observed):
+    for address, size, text in _first_tables(partly):
         try:
-            observed.memory.read(address, size)
+            partly.memory.read(address, size)
         except MemoryUnreadableError:
             places[address, size] = text
     return places
@@ -212,10 +212,10 @@ def _unreadable_level(walk: Walk) -> WalkLevel | None:
     return next((level for level in walk.levels if level.kind is DescriptorKind.UNREADABLE), None)
 
 
-def _first_tables(observed: ObservedSituation) -> Iterator[tuple[int, int, str]]:
+def _first_tables(partly: PartlyKnownSituation) -> Iterator[tuple[int, int, str]]:
     """Address, size and name of the table that each TTBR points to."""
     try:
-        for stage1 in walked_ranges(observed):
+        for stage1 in walked_ranges(partly):
             size = stage1.table.base_alignment
             yield stage1.base, size, f"the level {stage1.table.start_level} table, {stage1.ttbr}"
     except RegisterUnknownError:

@@ -15,7 +15,7 @@ from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
 from kexecdbg.arm64.regimes import SCTLR_M, Regime, current_el, regime_of
 from kexecdbg.checks.consistency import Consistency, consistency_of
-from kexecdbg.checks.observed import NO_ADDRESS
+from kexecdbg.checks.partly_known import NO_ADDRESS
 from kexecdbg.checks.situation import Situation, instruction_at, situation_at
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError, UsageError
 from kexecdbg.machine.state import CpuState
@@ -54,7 +54,7 @@ class GivenSwitch:
     """A switch to judge.
 
     Attributes:
-        situation: its next PC is :data:`~kexecdbg.checks.observed.NO_ADDRESS` when it is not known.
+        situation: its next PC is :data:`~kexecdbg.checks.partly_known.NO_ADDRESS` when it is not known.
         consistency: what the registers alone say about each other; ``None`` when TCR_ELx is not given.
         guessed, remarks: see :class:`GivenState`.
     """

@@ -1,6 +1,6 @@
 """Each rule of the catalogue on a machine that is only partly known: found, excluded, or what it takes to tell.
 
-A rule sees a situation that keeps a record (:mod:`kexecdbg.checks.observed`). One that finds nothing excludes its
+A rule sees a situation that keeps a record (:mod:`kexecdbg.checks.partly_known`). One that finds nothing excludes its
 defect only if it got an answer to everything it asked.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.checks.consistency import Consistency
 from kexecdbg.checks.finding import Finding, Severity
-from kexecdbg.checks.observed import NO_ADDRESS, Missing, ObservedSituation, observe
+from kexecdbg.checks.partly_known import NO_ADDRESS, Missing, PartlyKnownSituation, partly_known
 from kexecdbg.checks.register_exclusions import EXCLUSIONS
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
@@ -143,30 +143,30 @@ def _status(
 
 def _run(rule: Rule, situation: Situation) -> tuple[tuple[Finding, ...], Missing]:
     """The findings of ``rule``, and what it missed."""
-    observed: ObservedSituation = observe(situation)
+    partly: PartlyKnownSituation = partly_known(situation)
     findings: list[Finding] = []
     try:
         # One by one: what was found before something is missing counts.
-        for finding in rule.check(observed):
+        for finding in rule.check(partly):
             findings.append(finding)
     except RegisterUnknownError as error:
-        observed.missing.gave_up = True
-        observed.missing.registers = {error.name: None, **observed.missing.registers}
+        partly.missing.gave_up = True
+        partly.missing.registers = {error.name: None, **partly.missing.registers}
     except MemoryUnreadableError as error:
-        observed.missing.gave_up = True
-        observed.missing.reads[error.address, error.size] = None
-    return tuple(findings), observed.missing
+        partly.missing.gave_up = True
+        partly.missing.reads[error.address, error.size] = None
+    return tuple(findings), partly.missing
 
 
 def _without_finding(rule: Rule, situation: Situation, missing: Missing, guessed: frozenset[str]) -> RuleStatus:
     read, registers, circumstance = next(iter(missing.reads), None), _deciding(missing), ""
-    if missing.code or (rule.id in _ABOUT_THE_WRITE and observe(situation).is_assumed):
+    if missing.code or (rule.id in _ABOUT_THE_WRITE and partly_known(situation).is_assumed):
         circumstance = CODE_OF_THE_SWITCH
     elif rule.id in _ABOUT_THE_MAP and situation.memory_map is None:
         # What it reads, it finds by registers that may point to something.
         circumstance, read = MEMORY_MAP, None
     if rule.id in EXCLUSIONS and (read or registers):
-        asking = observe(situation)
+        asking = partly_known(situation)
         because = EXCLUSIONS[rule.id](asking)
         if because is not None and not _guesses_that_matter(rule, situation, asking.missing, guessed):
             return RuleStatus(rule, Standing.EXCLUDED, because=because)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kexecdbg.checks.assessment import Assessment, Needed
-from kexecdbg.checks.observed import NO_ADDRESS
+from kexecdbg.checks.partly_known import NO_ADDRESS
 from kexecdbg.checks.rule_status import Standing
 from kexecdbg.ui.json_form import Json, number
 from kexecdbg.ui.verdict_json import finding_json, prediction_json

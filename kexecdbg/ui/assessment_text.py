@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kexecdbg.checks.assessment import Assessment, Needed
 from kexecdbg.checks.finding import Severity
-from kexecdbg.checks.observed import NO_ADDRESS
+from kexecdbg.checks.partly_known import NO_ADDRESS
 from kexecdbg.checks.prediction import Outcome
 from kexecdbg.checks.rule_status import Standing
 from kexecdbg.checks.verdict import Judgement, Verdict

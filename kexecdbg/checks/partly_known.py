@@ -1,4 +1,4 @@
-"""A situation that keeps a record of what was asked of it and is not known."""
+"""The situation of a machine that is only partly known: it keeps a record of what was asked of it and is not known."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Missing:
     gave_up: bool = False
 
 
-class _ObservedRegisters:
+class _AskedRegisters:
     def __init__(self, state: CpuState, missing: Missing) -> None:
         self._state = state
         self._missing = missing
@@ -49,7 +49,7 @@ class _ObservedRegisters:
         return value
 
 
-class _ObservedMemory:
+class _AskedMemory:
     def __init__(self, memory: PhysicalMemory, missing: Missing) -> None:
         self._memory = memory
         self._missing = missing
@@ -62,7 +62,7 @@ class _ObservedMemory:
             raise
 
 
-class _ObservedMachineMemory(_ObservedMemory):
+class _AskedMachineMemory(_AskedMemory):
     """Memory of a machine that says which addresses are memory at all."""
 
     def __init__(self, memory: PhysicalMemory, missing: Missing, memory_map: MemoryMap) -> None:
@@ -75,8 +75,8 @@ class _ObservedMachineMemory(_ObservedMemory):
 
 
 @dataclass(frozen=True)
-class ObservedSituation(Situation):
-    """A situation whose unanswered questions are in ``missing``; made by :func:`observe`.
+class PartlyKnownSituation(Situation):
+    """A situation whose unanswered questions are in ``missing``; made by :func:`partly_known`.
 
     Where its next PC is :data:`NO_ADDRESS`, asking for it raises RegisterUnknownError.
     """
@@ -104,25 +104,25 @@ class ObservedSituation(Situation):
         return super().lead_up
 
 
-def observe(situation: Situation) -> ObservedSituation:
+def partly_known(situation: Situation) -> PartlyKnownSituation:
     """``situation`` with nothing computed yet and nothing missed."""
     missing = Missing()
 
-    def observed(state: CpuState) -> CpuState:
-        return CpuState(_ObservedRegisters(state, missing), state.assumed)
+    def asked(state: CpuState) -> CpuState:
+        return CpuState(_AskedRegisters(state, missing), state.assumed)
 
     memory_map = situation.memory_map
-    return ObservedSituation(
-        before=observed(situation.before),
-        after=observed(situation.after),
+    return PartlyKnownSituation(
+        before=asked(situation.before),
+        after=asked(situation.after),
         memory=(
-            _ObservedMemory(situation.memory, missing)
+            _AskedMemory(situation.memory, missing)
             if memory_map is None
-            else _ObservedMachineMemory(situation.memory, missing, memory_map)
+            else _AskedMachineMemory(situation.memory, missing, memory_map)
         ),
         site=situation.site,
         next_pc=situation.next_pc,
         approach=situation.approach,
-        start=None if situation.start is None else observed(situation.start),
+        start=None if situation.start is None else asked(situation.start),
         missing=missing,
     )
