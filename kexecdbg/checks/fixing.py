@@ -10,9 +10,10 @@ from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.regimes import SCTLR_EE
 from kexecdbg.checks.code_corrections import CodeCorrection, code_correction
 from kexecdbg.checks.enable_site import pending_write
+from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.finding import DescriptorRepair, Finding, RegisterRepair, Repair, Severity
 from kexecdbg.checks.judging import judge
-from kexecdbg.checks.situation import instruction_at, situation_at
+from kexecdbg.checks.situation import situation_at
 from kexecdbg.checks.verdict import Verdict
 from kexecdbg.errors import MemoryUnreadableError, TargetError, UsageError
 from kexecdbg.machine.debugger import Debugger

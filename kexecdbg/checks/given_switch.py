@@ -15,8 +15,9 @@ from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
 from kexecdbg.arm64.regimes import SCTLR_M, Regime, current_el, regime_of
 from kexecdbg.checks.consistency import Consistency, consistency_of
+from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.partly_known import NO_ADDRESS
-from kexecdbg.checks.situation import Situation, instruction_at, situation_at
+from kexecdbg.checks.situation import Situation, situation_at
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError, UsageError
 from kexecdbg.machine.state import CpuState
 

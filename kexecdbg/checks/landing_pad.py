@@ -28,13 +28,15 @@ from kexecdbg.arm64.geometry import GRANULE_4K, LAST_LEVEL
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import SCTLR_EE
 from kexecdbg.arm64.walk_result import Walk
+from kexecdbg.checks.fetching import fetched_from
 from kexecdbg.checks.finding import DescriptorRepair
 from kexecdbg.checks.predicting import predict, vector_after
 from kexecdbg.checks.prediction import Outcome
-from kexecdbg.checks.situation import OverlayMemory, Situation, read_through
+from kexecdbg.checks.situation import Situation
 from kexecdbg.checks.verdict import Verdict
 from kexecdbg.errors import MemoryUnreadableError, UsageError
 from kexecdbg.machine.memory_map import MemoryMap, memory_map_of
+from kexecdbg.machine.overlay_memory import OverlayMemory
 
 VECTORS_SIZE, VECTOR_SIZE = 0x800, 0x80
 """A vector table and one of its 16 vectors, in bytes (Arm ARM D1.3.1.5)."""
@@ -145,7 +147,7 @@ def _candidates(situation: Situation, vector: int) -> Iterator[LandingPad]:
     if base == old & ~(VECTORS_SIZE - 1):
         for va, pa in _free_code(situation):
             yield from _pad(situation, PadKind.FREE_CODE, va, pa, offset)
-    physical = read_through(situation.before, situation.memory, base)
+    physical = fetched_from(situation.before, situation.memory, base)
     if physical is not None:
         for change in _made_executable(situation, walk, base, physical):
             yield from _pad(situation, PadKind.MAPPED_VECTORS, base, physical, offset, change)

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import current_el
+from kexecdbg.checks.fetching import fetched_from
 from kexecdbg.checks.landing_pad import B_SELF, LandingPad
-from kexecdbg.checks.situation import read_through
 from kexecdbg.errors import KexecdbgError, TargetError
 from kexecdbg.machine.debugger import Debugger
 from kexecdbg.machine.memory import WritablePhysicalMemory, write_and_verify
@@ -128,7 +128,7 @@ def _why_vbar_stays(debugger: PlantingDebugger, pad: LandingPad) -> str | None:
     pc, el = state.require("PC", "where to execute an instruction"), current_el(state)
     if el != pad.el:
         return f"the CPU is at EL{el}"
-    if read_through(state, debugger.memory, pc) is None:
+    if fetched_from(state, debugger.memory, pc) is None:
         return f"the CPU cannot fetch at its PC, {pc:#x}"
     return None
 

@@ -13,8 +13,9 @@ from kexecdbg.arm64.regimes import regime_of
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import is_undefined
 from kexecdbg.checks.exceptions import data_abort, fetch_abort, stop_exception, undefined_instruction
+from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Place, Prediction
-from kexecdbg.checks.situation import Situation, instruction_at
+from kexecdbg.checks.situation import Situation
 from kexecdbg.checks.touches import Touch, touches_of
 from kexecdbg.errors import MemoryUnreadableError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
@@ -10,21 +9,22 @@ from typing import Any, TypeVar
 
 from kexecdbg.arm64.bits import bit
 from kexecdbg.arm64.evaluation import Evaluation, Step, Stop, StopReason
-from kexecdbg.arm64.evaluation.address_space import PAGE_SIZE
 from kexecdbg.arm64.faults import Access, Fault
-from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction, decode_instruction
+from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.ranges import TableScan
 from kexecdbg.arm64.regimes import SCTLR_EE, SCTLR_M, Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import PendingWrite, pending_write
 from kexecdbg.checks.evaluated_code import Approach, aftermath, approach
+from kexecdbg.checks.fetching import fetched_from, instruction_at
 from kexecdbg.checks.lead_up import Way, ways_to
 from kexecdbg.checks.relocation import Relocation, find_relocation
 from kexecdbg.checks.table_scans import scan_tables
 from kexecdbg.checks.touches import Touch, TouchKind, touches_of
 from kexecdbg.errors import MemoryUnreadableError, UsageError
 from kexecdbg.machine.memory_map import MemoryMap, memory_map_of
+from kexecdbg.machine.overlay_memory import OverlayMemory
 from kexecdbg.machine.state import CpuState
 
 _VECTOR_SP_EL0 = 0x000
@@ -32,23 +32,6 @@ _VECTOR_SP_ELX = 0x200
 _MAX_ADDRESS = (1 << 64) - 1
 
 _Answer = TypeVar("_Answer")
-
-
-class OverlayMemory:
-    """Physical memory with some 64-bit words replaced: what a walk would see after a repair."""
-
-    def __init__(self, memory: PhysicalMemory, words: Mapping[int, int], big_endian: bool = False) -> None:
-        self._memory = memory
-        self._words = words
-        self._word = struct.Struct(">Q" if big_endian else "<Q")
-
-    def read(self, address: int, size: int) -> bytes:
-        """As the memory below, with the replaced words in place; ``size`` bytes."""
-        data = bytearray(self._memory.read(address, size))
-        for word_address, value in self._words.items():
-            if address <= word_address and word_address + 8 <= address + size:
-                self._word.pack_into(data, word_address - address, value)
-        return bytes(data)
 
 
 @dataclass(frozen=True)
@@ -192,7 +175,7 @@ class Situation:
     @cached_property
     def intended_code(self) -> bytes | None:
         """The next instructions as the code that runs now sees them, at most 64 bytes; ``None`` if unreadable."""
-        return self._read(read_through(self.before, self.memory, self.next_pc), 64 - self.next_pc % 64)
+        return self._read(fetched_from(self.before, self.memory, self.next_pc), 64 - self.next_pc % 64)
 
     def finds_intended_code(self, result: Walk) -> bool:
         """Whether the walk ``result`` of the next PC leads to the instructions that the code now running sees."""
@@ -207,13 +190,6 @@ class Situation:
             return None
 
 
-def read_through(state: CpuState, memory: PhysicalMemory, va: int) -> int | None:
-    """Physical address that the CPU in ``state`` fetches ``va`` from; ``None`` when it cannot."""
-    regime = regime_of(current_el(state), state)
-    result = walk(state, memory, va, regime=regime)
-    return result.pa if result.fault_for(Access.FETCH) is None else None
-
-
 def asked_once(question: Callable[[Situation], _Answer]) -> Callable[[Situation], _Answer]:
     """Decorates a question to a situation that many rules ask: each situation keeps its answer."""
 
@@ -226,42 +202,6 @@ def asked_once(question: Callable[[Situation], _Answer]) -> Callable[[Situation]
         return found
 
     return answer
-
-
-def code_reader(state: CpuState, memory: PhysicalMemory) -> Callable[[int], int]:
-    """What gives the instruction word at a virtual address as the CPU in ``state`` fetches it: for much code.
-
-    Each page is translated once. It raises MemoryUnreadableError as :func:`instruction_at` does.
-    """
-    pages: dict[int, int | None] = {}
-
-    def fetch(va: int) -> int:
-        offset = va & PAGE_SIZE - 1
-        page = va - offset
-        if page not in pages:
-            pages[page] = read_through(state, memory, page)
-        base = pages[page]
-        if base is None:
-            raise _cannot_fetch(va)
-        return int.from_bytes(memory.read(base + offset, INSTRUCTION_SIZE), "little")
-
-    return fetch
-
-
-def instruction_at(state: CpuState, memory: PhysicalMemory, va: int) -> Instruction:
-    """The instruction that the CPU in ``state`` fetches from ``va``.
-
-    Raises:
-        MemoryUnreadableError: the address does not translate, or its memory cannot be read.
-    """
-    pa = read_through(state, memory, va)
-    if pa is None:
-        raise _cannot_fetch(va)
-    return decode_instruction(int.from_bytes(memory.read(pa, INSTRUCTION_SIZE), "little"), va)
-
-
-def _cannot_fetch(va: int) -> MemoryUnreadableError:
-    return MemoryUnreadableError(va, INSTRUCTION_SIZE, "the CPU cannot fetch this virtual address")
 
 
 def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:

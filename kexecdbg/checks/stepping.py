@@ -15,9 +15,10 @@ from kexecdbg.arm64.instructions import (
 )
 from kexecdbg.arm64.regimes import Regime, current_el, regime_of
 from kexecdbg.checks.enable_site import pending_write, writes_sctlr
+from kexecdbg.checks.fetching import code_reader, instruction_at
 from kexecdbg.checks.judging import judge
 from kexecdbg.checks.prediction import ExceptionRecord
-from kexecdbg.checks.situation import code_reader, instruction_at, situation_at
+from kexecdbg.checks.situation import situation_at
 from kexecdbg.checks.verdict import Verdict
 from kexecdbg.errors import MemoryUnreadableError, TargetError
 from kexecdbg.machine.debugger import Debugger

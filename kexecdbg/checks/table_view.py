@@ -8,7 +8,7 @@ from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import SCTLR_M, Regime, mmu_enabled, needed
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import pending_write
-from kexecdbg.checks.situation import instruction_at
+from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.errors import MemoryUnreadableError, UsageError
 from kexecdbg.machine.state import CpuState
 

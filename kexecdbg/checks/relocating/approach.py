@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.regimes import current_el, regime_of
 from kexecdbg.arm64.walk import walk
+from kexecdbg.checks.fetching import fetched_from
 from kexecdbg.checks.relocating.code_search import find_relocation_code, goes_through_page_list, is_relocation_code
 from kexecdbg.checks.relocating.control import RelocationControl
 from kexecdbg.checks.relocating.phases import Moment, read_counter
 from kexecdbg.checks.relocation import CODE_PAGE_SIZE, Relocation, find_relocation
-from kexecdbg.checks.situation import read_through
 from kexecdbg.errors import MemoryUnreadableError, TargetError, UsageError
 from kexecdbg.kexec.argument import Addressing, RelocationArgument, Role
 from kexecdbg.kexec.page_list import EntryKind
@@ -103,7 +103,7 @@ def _check_not_begun(control: RelocationControl) -> None:
     state = control.state()
     pc = state.require("PC", "where the CPU is")
     try:
-        pa = read_through(state, control.memory, pc)
+        pa = fetched_from(state, control.memory, pc)
         inside = pa is not None and is_relocation_code(control.memory, pa & ~(CODE_PAGE_SIZE - 1))
     except MemoryUnreadableError:
         return

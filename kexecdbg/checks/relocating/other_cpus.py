@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
+from kexecdbg.checks.fetching import fetched_from
 from kexecdbg.checks.relocating.control import RelocationControl
 from kexecdbg.checks.relocation import Relocation
-from kexecdbg.checks.situation import read_through
 from kexecdbg.checks.stuck.diagnosis import Diagnosis, diagnose
 from kexecdbg.errors import KexecdbgError
 
@@ -48,7 +48,7 @@ def _look_at(control: RelocationControl, relocation: Relocation, number: int) ->
         state = control.state()
         try:
             diagnosis = diagnose(state, control.memory)
-            pa = read_through(state, control.memory, diagnosis.pc)
+            pa = fetched_from(state, control.memory, diagnosis.pc)
         except KexecdbgError:  # an unknown register, or a PC in memory that cannot be read
             return RunningCpu(number, None, None, None)
     written = None if pa is None else relocation.overwritten(pa, pa + INSTRUCTION_SIZE)

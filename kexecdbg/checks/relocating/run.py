@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.checks.copy_loop import CopyLoop
+from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.relocating.approach import REBOOT, Approach
 from kexecdbg.checks.relocating.control import RelocationControl
 from kexecdbg.checks.relocating.landmarks import (
@@ -25,7 +26,6 @@ from kexecdbg.checks.relocating.phases import Moment, phases, read_counter
 from kexecdbg.checks.relocating.report import Outcome, Report, Stop, WrongTurn
 from kexecdbg.checks.relocating.switch_check import check_switch
 from kexecdbg.checks.relocation import VECTORS_SIZE
-from kexecdbg.checks.situation import instruction_at
 from kexecdbg.checks.stuck.diagnosis import diagnose
 from kexecdbg.checks.verdict import Verdict
 from kexecdbg.errors import UsageError

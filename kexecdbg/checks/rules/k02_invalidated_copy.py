@@ -9,11 +9,12 @@ from kexecdbg.arm64.evaluation.system_operations import system_instruction
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.instructions import reachable_code
 from kexecdbg.checks.evaluated_code import aftermath
+from kexecdbg.checks.fetching import code_reader
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.set_up import LINE
-from kexecdbg.checks.situation import Situation, code_reader
+from kexecdbg.checks.situation import Situation
 
 _INVALIDATES = "DC IVAC"
 _CLEANS = frozenset({"DC CVAC", "DC CIVAC", "DC CVAP", "DC CVADP"})

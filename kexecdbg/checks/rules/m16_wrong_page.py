@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kexecdbg.checks.fetching import fetched_from
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Severity
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.rules.m31_lpa2 import ds_decides
-from kexecdbg.checks.situation import Situation, read_through
+from kexecdbg.checks.situation import Situation
 
 
 def _check(situation: Situation) -> Iterator[Finding]:
@@ -16,7 +17,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
         return
     if fetch.pa is None or situation.finds_intended_code(fetch) or ds_decides(situation):
         return
-    intended = read_through(situation.before, situation.memory, situation.next_pc)
+    intended = fetched_from(situation.before, situation.memory, situation.next_pc)
     assert intended is not None
     memory_map = situation.memory_map
     if memory_map is not None and not memory_map.is_memory(fetch.pa):

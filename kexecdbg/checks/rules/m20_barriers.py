@@ -9,11 +9,12 @@ from kexecdbg.arm64.evaluation.address_space import PAGE_SIZE
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.instructions import Flow, Instruction
 from kexecdbg.arm64.tlb_maintenance import Coverage
+from kexecdbg.checks.fetching import code_reader
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.set_up import SetUp, is_context_synchronization, on_every_way
-from kexecdbg.checks.situation import Situation, code_reader
+from kexecdbg.checks.situation import Situation
 from kexecdbg.checks.table_pages import table_pages
 from kexecdbg.errors import MemoryUnreadableError
 

@@ -11,10 +11,11 @@ from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import SystemMove
 from kexecdbg.arm64.regimes import SCTLR_M, mmu_enabled
 from kexecdbg.checks.enable_site import is_undefined, pending_write
+from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.finding import Finding, RegisterRepair, Severity
 from kexecdbg.checks.repairs import change_register
 from kexecdbg.checks.rule import Rule
-from kexecdbg.checks.situation import Situation, instruction_at
+from kexecdbg.checks.situation import Situation
 from kexecdbg.errors import MemoryUnreadableError
 
 _PREFIXES = ("TTBR0", "MAIR")

@@ -8,9 +8,10 @@ from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, accessed_register
 from kexecdbg.arm64.regimes import mmu_enabled
 from kexecdbg.checks.enable_site import writes_sctlr
+from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.rule import Rule
-from kexecdbg.checks.situation import Situation, instruction_at
+from kexecdbg.checks.situation import Situation
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError
 
 _WINDOW = 32

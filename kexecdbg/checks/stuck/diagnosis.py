@@ -14,7 +14,7 @@ from kexecdbg.arm64.ranges import MappedRange
 from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import pending_write
-from kexecdbg.checks.situation import instruction_at
+from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.stuck.loops import Loop, loop_at
 from kexecdbg.checks.stuck.origin import Origin, OriginSearch, find_origin
 from kexecdbg.checks.stuck.suspects import identity_mapped, mapped_ranges, wrong_regime_mappings

@@ -7,7 +7,7 @@ from kexecdbg.arm64.evaluation import EvaluatedRegisters, Evaluator, StopReason,
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, decode_instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import SCTLR_M, RegimeFacts
-from kexecdbg.checks.situation import code_reader
+from kexecdbg.checks.fetching import code_reader
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.state import CpuState
 

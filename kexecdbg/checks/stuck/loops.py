@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, ReachableCode, reachable_code
 from kexecdbg.arm64.interfaces import PhysicalMemory
-from kexecdbg.checks.situation import code_reader, instruction_at
+from kexecdbg.checks.fetching import code_reader, instruction_at
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.state import CpuState
 

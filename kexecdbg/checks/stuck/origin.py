@@ -25,10 +25,11 @@ from kexecdbg.arm64.regimes import (
     mmu_enabled,
 )
 from kexecdbg.checks.enable_site import pending_write
+from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.fixing import RepairPlan, plan_repairs
 from kexecdbg.checks.judging import judge
 from kexecdbg.checks.prediction import ExceptionRecord
-from kexecdbg.checks.situation import instruction_at, situation_at
+from kexecdbg.checks.situation import situation_at
 from kexecdbg.checks.stuck.lead_in import can_have_written
 from kexecdbg.checks.stuck.search import Searched, find_switches, near
 from kexecdbg.checks.stuck.syndrome import HeldSyndrome, Standing

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
 from kexecdbg.arm64.regimes import RegimeFacts
-from kexecdbg.checks.situation import instruction_at
+from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.state import CpuState
 

@@ -10,7 +10,7 @@ import pytest
 
 from kexecdbg.checks.finding import DescriptorRepair, Severity
 from kexecdbg.checks.judging import judge
-from kexecdbg.checks.situation import OverlayMemory, Situation
+from kexecdbg.checks.situation import Situation
 from kexecdbg.checks.verdict import Judgement
 from kexecdbg.kexec.page_list import EntryKind, PageCopy, entry
 from kexecdbg.lab.new_kernel import DEVICE_TREE, NEW_KERNEL
@@ -22,6 +22,7 @@ from kexecdbg.lab.relocation import (
 )
 from kexecdbg.lab.relocation_scenarios import EXECUTABLE_AT_EL2
 from kexecdbg.lab.relocation_v9 import SOURCES_VA, RelocationV9Case, RelocationV9Setup
+from kexecdbg.machine.overlay_memory import OverlayMemory
 from tests.unit.checks import mainline
 from tests.unit.checks.mainline import Mainline, linear
 from tests.unit.checks.relocations import (

@@ -9,14 +9,16 @@ import pytest
 from kexecdbg.arm64.instructions import decode_instruction
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.checks.enable_site import pending_write, writes_sctlr
+from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.predicting import predict
 from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Prediction
-from kexecdbg.checks.situation import OverlayMemory, instruction_at, situation_at
+from kexecdbg.checks.situation import situation_at
 from kexecdbg.checks.stepping import Observation
 from kexecdbg.checks.table_view import tables_as_if_on, walk_in_range
 from kexecdbg.checks.verdict import Judgement
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError, UsageError
 from kexecdbg.machine.memory import BytesMemory
+from kexecdbg.machine.overlay_memory import OverlayMemory
 from kexecdbg.machine.state import CpuState
 from tests.unit.checks.moments import (
     CODE,
