@@ -123,7 +123,9 @@ def _next(assessment: Assessment) -> Iterator[str]:
         return
     if unknown and any(item.registers for item in assessment.needed):
         yield "kexecdbg check ... --assume REGISTER=VALUE  for what is needed"
-    if assessment.situation.next_pc != NO_ADDRESS:
-        yield f"kexecdbg walk ... {assessment.situation.next_pc:#x}  the walk behind it"
+    next_pc = assessment.situation.next_pc
+    if next_pc != NO_ADDRESS:
+        table = "--ttbr 1 " if assessment.situation.regime.facts.is_upper(next_pc) else ""
+        yield f"kexecdbg walk ... {table}{next_pc:#x}  the walk behind it"
     else:
         yield "kexecdbg check ... --next ADDRESS"

@@ -11,6 +11,7 @@ from kexecdbg.checks.situation import Situation
 from kexecdbg.checks.touches import after_the_write
 from kexecdbg.checks.verdict import Judgement, Verdict
 from kexecdbg.ui.style import Style, hanging
+from kexecdbg.ui.walk_text import walk_command
 
 _COLUMN = 11
 
@@ -142,5 +143,5 @@ def _next(verdict: Verdict) -> str:
         commands.append("kexec-fix   write the repair into the guest's tables")
     elif any(finding.repair is not None and finding.severity is Severity.FATAL for finding in verdict.findings):
         commands.append("kexec-fix   repair it, or see which instruction makes the value")
-    commands.append(f"walk-ttbr0 {verdict.situation.next_pc:#x}  the walk behind it")
+    commands.append(f"{walk_command(verdict.situation.regime, verdict.situation.next_pc)}  the walk behind it")
     return "\n".join([hanging("next", commands[0], _COLUMN), *(" " * _COLUMN + command for command in commands[1:])])

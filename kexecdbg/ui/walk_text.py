@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kexecdbg.arm64.descent import WalkLevel
 from kexecdbg.arm64.faults import Access, Fault
+from kexecdbg.arm64.regimes import Regime
 from kexecdbg.arm64.rights import Right, Rights
 from kexecdbg.arm64.stage2 import Stage2Walk
 from kexecdbg.arm64.syndromes import abort_esr
@@ -11,6 +12,11 @@ from kexecdbg.arm64.walk_result import Walk
 from kexecdbg.ui.style import Style, hanging
 
 _COLUMN = 11
+
+
+def walk_command(regime: Regime, va: int, options: str = "") -> str:
+    """What to type in GDB for the walk of ``va``: ``walk-ttbr1 0xffff800008000000``; ``options`` begin with a blank."""
+    return f"walk-ttbr{int(regime.facts.is_upper(va))}{options} {va:#x}"
 
 
 def walk_text(result: Walk, style: Style) -> str:

@@ -17,6 +17,7 @@ from kexecdbg.checks.stuck.syndrome import DATA_ABORTS, INSTRUCTION_ABORTS, Held
 from kexecdbg.checks.stuck.watch import Watch
 from kexecdbg.ui.style import Style, hanging
 from kexecdbg.ui.verdict_text import exception_text, finding_text, repair_text
+from kexecdbg.ui.walk_text import walk_command
 
 _COLUMN = 11
 _MIB = 1 << 20
@@ -247,7 +248,7 @@ def _commands(diagnosis: Diagnosis, on: str, several: bool, was_watched: bool) -
     if condition is Condition.AT_SWITCH:
         return [f"kexec-check{on}  what will happen"]
     if condition is Condition.UNKNOWN:
-        return [_walk(diagnosis, diagnosis.pc, on)]
+        return [walk_command(diagnosis.regime, diagnosis.pc, on)]
     if not diagnosis.stuck:
         others = ["kexec-why --all-cpus  whether another CPU is stuck"] if several else []
         watch = condition is Condition.RUNS and not was_watched
@@ -256,16 +257,12 @@ def _commands(diagnosis: Diagnosis, on: str, several: bool, was_watched: bool) -
         if isinstance(origin.repair, RepairPlan):
             return ["kexec-fix   " + _repair_summary(origin.repair), "continue"]
         address = origin.first.elr if origin.first is not None else origin.verdict.situation.next_pc
-        return [f"not repaired from here: {origin.repair}", _walk(diagnosis, address, on)]
+        return [f"not repaired from here: {origin.repair}", walk_command(diagnosis.regime, address, on)]
     held = diagnosis.syndrome
     if not diagnosis.mmu_on or not _translation_is_why(diagnosis):
         return [f"kexec-regs{on}"]
     address = diagnosis.pc if held is None or held.far is None or held.standing is Standing.EARLIER else held.far
-    return [f"{_walk(diagnosis, address, on)}  the walk behind it", f"kexec-regs{on}"]
-
-
-def _walk(diagnosis: Diagnosis, va: int, on: str) -> str:
-    return f"walk-ttbr{int(diagnosis.regime.facts.is_upper(va))}{on} {va:#x}"
+    return [f"{walk_command(diagnosis.regime, address, on)}  the walk behind it", f"kexec-regs{on}"]
 
 
 def _repair_summary(plan: RepairPlan) -> str:

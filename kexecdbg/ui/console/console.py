@@ -21,6 +21,7 @@ from kexecdbg.ui.console.passing_on import CommandOutput, is_ours, pass_on, prin
 from kexecdbg.ui.console.snapshot import NO_MACHINE, RunState, Snapshot, take_snapshot
 from kexecdbg.ui.console.status import status_line
 from kexecdbg.ui.style import WIDTH, Style
+from kexecdbg.ui.walk_text import walk_command
 
 HOW_TO_GO_ON = "next: lab A, attach HOST:PORT, replay FILE; Ctrl-D leaves"
 _SETTINGS = ("set max-completions 1000",)
@@ -289,8 +290,8 @@ class Console:
         """
         regime = self.snapshot.regime
         address = self._machine.evaluate(expression) if expression else self._next_fetch()
-        upper = regime is not None and regime.facts.is_upper(address)
-        return self._machine.kexec_command(f"walk-ttbr{int(upper)} {address:#x}").text
+        line = f"walk-ttbr0 {address:#x}" if regime is None else walk_command(regime, address)
+        return self._machine.kexec_command(line).text
 
     def _next_fetch(self) -> int:
         """The address that is translated next: behind a write that switches the MMU on, that after it."""

@@ -10,7 +10,7 @@ from kexecdbg.arm64.walk import walk
 from kexecdbg.arm64.walk_result import Walk
 from kexecdbg.ui.style import Style
 from kexecdbg.ui.walk_json import stage2_json, walk_json
-from kexecdbg.ui.walk_text import walk_text
+from kexecdbg.ui.walk_text import walk_command, walk_text
 from tests.unit.arm64.tables import Words, page_path, registers
 
 VA, ROOT, SECOND_ROOT = 0x4030_1000, 0x5000_0000, 0x6000_0000
@@ -77,3 +77,10 @@ def test_what_the_tables_are_read_as(changes: dict[str, int], memory_type: str, 
     result = walk(registers(TTBR0_EL2=ROOT, **changes), Words(page_path(PAGE, VA, ROOT)), VA, regime=Regime.EL2)
     assert walk_json(result)["table_access"] == {"memory_type": memory_type, "shareability": shareability}
     assert (f"tables read as {memory_type}, {shareability}: not from the caches" in text_of(result)) is said
+
+
+def test_what_to_type_for_a_walk_names_the_table_that_the_address_belongs_to() -> None:
+    kernel = 0xFFFF_8000_0801_0000
+    assert walk_command(Regime.EL1_0, kernel) == "walk-ttbr1 0xffff800008010000"
+    assert walk_command(Regime.EL2_0, VA, " --cpu 1") == "walk-ttbr0 --cpu 1 0x40301000"
+    assert walk_command(Regime.EL2, kernel) == "walk-ttbr0 0xffff800008010000"
