@@ -6,32 +6,9 @@ vbar_write() in QEMU's target/arm/helper.c, from 7.2 to 10.0; the architecture h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from kexecdbg.arm64.bits import bits, mask
+from kexecdbg.arm64.bits import mask
+from kexecdbg.arm64.features import has_feature
 from kexecdbg.arm64.interfaces import RegisterValues
-
-_ID_FIELD_MSB = 3
-
-
-@dataclass(frozen=True)
-class _Feature:
-    """A feature of the CPU: there if one of the ID fields (register, least significant bit) is ``least`` or more."""
-
-    fields: tuple[tuple[str, int], ...]
-    least: int = 1
-
-    def is_missing(self, registers: RegisterValues) -> bool:
-        """Whether the CPU is known not to have it."""
-        values = [(registers.get(name), lsb) for name, lsb in self.fields]
-        return all(value is not None and bits(value, lsb + _ID_FIELD_MSB, lsb) < self.least for value, lsb in values)
-
-
-_MTE = _Feature((("ID_AA64PFR1_EL1", 8),), least=2)
-_VHE = _Feature((("ID_AA64MMFR1_EL1", 8),))
-_LOR = _Feature((("ID_AA64MMFR1_EL1", 16),))
-_S2FWB = _Feature((("ID_AA64MMFR2_EL1", 40),))
-_PAUTH = _Feature((*(("ID_AA64ISAR1_EL1", lsb) for lsb in (4, 8, 24, 28)), ("ID_AA64ISAR2_EL1", 12)))
 
 _SCTLR_ITFSB, _SCTLR_TCF0, _SCTLR_TCF = 1 << 37, 0b11 << 38, 0b11 << 40
 _SCTLR_ATA0, _SCTLR_ATA = 1 << 42, 1 << 43
@@ -41,11 +18,17 @@ _HCR_E2H, _HCR_TLOR, _HCR_APK_API, _HCR_FWB = 1 << 34, 1 << 35, 0b11 << 40, 1 <<
 _HCR_MTE = 0b111 << 56
 """ATA, DCT and TID5."""
 
-_NEEDS: dict[str, tuple[tuple[int, _Feature], ...]] = {
-    "SCTLR_EL1": ((_SCTLR_MTE, _MTE),),
-    "SCTLR_EL2": ((_SCTLR_MTE, _MTE),),
-    "SCTLR_EL3": ((_SCTLR_MTE_EL3, _MTE),),
-    "HCR_EL2": ((_HCR_E2H, _VHE), (_HCR_TLOR, _LOR), (_HCR_APK_API, _PAUTH), (_HCR_FWB, _S2FWB), (_HCR_MTE, _MTE)),
+_NEEDS: dict[str, tuple[tuple[int, str], ...]] = {
+    "SCTLR_EL1": ((_SCTLR_MTE, "FEAT_MTE2"),),
+    "SCTLR_EL2": ((_SCTLR_MTE, "FEAT_MTE2"),),
+    "SCTLR_EL3": ((_SCTLR_MTE_EL3, "FEAT_MTE2"),),
+    "HCR_EL2": (
+        (_HCR_E2H, "FEAT_VHE"),
+        (_HCR_TLOR, "FEAT_LOR"),
+        (_HCR_APK_API, "FEAT_PAuth"),
+        (_HCR_FWB, "FEAT_S2FWB"),
+        (_HCR_MTE, "FEAT_MTE2"),
+    ),
 }
 """Bits of a register, and the feature without which they are dropped."""
 _VBAR_UNUSED = mask(5)
@@ -60,6 +43,6 @@ def kept_of(register: str, value: int, registers: RegisterValues) -> int:
     if register.startswith("VBAR_EL"):
         return value & ~_VBAR_UNUSED
     for needing, feature in _NEEDS.get(register, ()):
-        if value & needing and feature.is_missing(registers):
+        if value & needing and has_feature(registers, feature) is False:
             value &= ~needing
     return value
