@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from kexecdbg.qemu import supervisor
 from kexecdbg.qemu.private_directory import PrivateDirectory
 
 _RAM = "ram"
+_SECONDS_TO_BE_SEEN_ENDED = 0.5
+"""From QEMU's sockets being closed to its end being known."""
 
 
 def qemu_program() -> str:
@@ -185,6 +188,8 @@ class Console:
 class QemuProcess:
     """A QEMU with the ``virt`` machine, stopped before its first instruction (use as a context manager).
 
+    When the target fails in the context because QEMU has ended with an error, that is what the context's error says.
+
     >>> with QemuProcess(MachineOptions(cpu="cortex-a57")) as qemu:          # doctest: +SKIP
     ...     print(qemu.gdb_socket, qemu.monitor("info version"))
 
@@ -332,13 +337,25 @@ class QemuProcess:
         self._qmp_socket.close()
         self._private.remove()
 
+    def _own_end(self) -> str:
+        """How QEMU has ended, if with an error, and what it said; else nothing."""
+        with contextlib.suppress(TargetError):
+            status = self.wait_exit(_SECONDS_TO_BE_SEEN_ENDED)
+            if status:
+                how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+                return f"QEMU {how}: {self.log() or 'it said nothing'}"
+        return ""
+
     def __enter__(self) -> QemuProcess:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        end = self._own_end() if isinstance(error, TargetError) else ""
         self.close()
+        if end:
+            raise TargetError(end) from error
 
 
 def _directory_for_ram(room: int) -> str:

@@ -13,6 +13,10 @@ class TimedOut(TargetError):
     """What was asked for was not finished in time; the machine has been interrupted and is stopped."""
 
 
+class GdbEnded(TargetError):
+    """The GDB of the session is there no more: it ended by itself, crashed, or was killed."""
+
+
 class Skip(KexecdbgError):
     """Raised by a check that makes no sense here; it is reported as skipped, with the message as the reason."""
 

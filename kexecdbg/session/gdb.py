@@ -23,7 +23,7 @@ from pygdbmi.gdbcontroller import GdbController
 
 from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.resources import data_root
-from kexecdbg.session.failures import TimedOut
+from kexecdbg.session.failures import GdbEnded, TimedOut
 from kexecdbg.session.marks import OUTPUT_MARK
 from kexecdbg.session.mi_output import MiOutput
 
@@ -32,6 +32,8 @@ _END_SECONDS = 2.0
 _INTERRUPT_SECONDS = 5.0
 _MOST_UNASKED = 100
 """Responses that are kept until somebody wants them."""
+_LAST_LINES = 4
+"""Of what is printed on standard error, and by programs; kept for the reason why GDB did not start."""
 _OUTSIDE_THE_TERMINAL = ("sh", "-c", 'ulimit -c 0 && exec setsid "$0" "$@"')
 """Should GDB crash, it leaves no core file in the user's folder. A Ctrl-C at the terminal reaches only us, not GDB and
 what it has started (a replay on a pipe would end): :meth:`GdbSession.interrupt` passes it on."""
@@ -100,6 +102,7 @@ class GdbSession:
         self._output = MiOutput(self._controller.gdb_process)
         self._token = 0
         self._unasked: deque[dict[str, Any]] = deque(maxlen=_MOST_UNASKED)
+        self._outside_mi: deque[str] = deque(maxlen=_LAST_LINES)
         try:
             for line in (
                 "set pagination off",
@@ -116,9 +119,20 @@ class GdbSession:
             if load_commands:
                 self.command(f"source {data_root() / 'gdbinit'}", _START_SECONDS)
                 self.command("set kexecdbg-mark-output on")
+        except GdbEnded as error:
+            raise EnvironmentProblem(self._why_not_started()) from error
         except BaseException:
             self.close()
             raise
+
+    def _why_not_started(self) -> str:
+        """What a GDB that has ended left: its status, and its last words on standard error."""
+        process = self._controller.gdb_process
+        assert process is not None
+        self._responses(0)
+        self.close()
+        said = "; ".join(self._outside_mi) or "it said nothing"
+        return f"{gdb_program()} ended as it started, with status {process.returncode}: {said}"
 
     def connect(self, target: str, seconds: float = 30.0) -> None:
         """Attach to the gdbstub at ``target``: a unix socket's path or HOST:PORT.
@@ -180,7 +194,7 @@ class GdbSession:
         try:
             self._controller.write(both, read_response=False)
         except OSError as error:
-            raise TargetError(f"{line}: GDB has ended") from error
+            raise GdbEnded(f"{line}: GDB has ended") from error
         return self._collect(line, seconds, listener)
 
     def run(self, line: str, seconds: float = 60.0) -> CommandResult:
@@ -254,7 +268,7 @@ class GdbSession:
                     self._unasked.extend(responses[place:])
                     return "".join(printed), problem
             if self.has_ended:
-                raise TargetError(f"{line}: GDB has ended")
+                raise GdbEnded(f"{line}: GDB has ended")
         raise TimeoutError
 
     def _responses(self, seconds: float) -> list[dict[str, Any]]:
@@ -264,6 +278,8 @@ class GdbSession:
             if response["type"] == "notify" and response["message"] in ("running", "stopped", "thread-group-exited"):
                 self._running = response["message"] == "running"
                 self.stops += response["message"] == "stopped"
+            elif response["type"] == "output":
+                self._outside_mi.append(response["payload"])
         return responses
 
     @property

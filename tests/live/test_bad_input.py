@@ -299,3 +299,30 @@ def test_a_qemu_that_does_not_start_says_what_qemu_says() -> None:
         QemuProcess(MachineOptions(cpu="no-such-cpu")) as qemu,
     ):
         qemu.command("query-status")
+
+
+def test_a_qemu_that_ends_by_itself_says_why_to_who_debugs_it() -> None:
+    with (
+        pytest.raises(TargetError, match=r"^QEMU ended with status 1: .*no-such-cpu"),
+        QemuProcess(MachineOptions(cpu="no-such-cpu")) as qemu,
+        GdbSession(load_commands=False) as gdb,
+    ):
+        gdb.connect(str(qemu.gdb_socket))
+    with (
+        pytest.raises(TargetError, match=r"^QEMU was killed by SIGKILL: it said nothing$"),
+        QemuProcess(MachineOptions(ram_mib=64)) as qemu,
+        GdbSession(load_commands=False) as gdb,
+    ):
+        gdb.connect(str(qemu.gdb_socket))
+        os.kill(qemu.pid, signal.SIGKILL)
+        gdb.command("stepi")
+
+
+def test_an_error_beside_a_qemu_that_runs_stays_as_it_is() -> None:
+    with (
+        pytest.raises(TargetError, match=r"^No symbol table is loaded"),
+        QemuProcess(MachineOptions(ram_mib=64)) as qemu,
+        GdbSession(load_commands=False) as gdb,
+    ):
+        gdb.connect(str(qemu.gdb_socket))
+        gdb.command("print nothing_of_that_name")

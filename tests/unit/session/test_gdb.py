@@ -76,10 +76,16 @@ def test_a_gdb_that_was_killed_is_noticed_and_closing_is_harmless() -> None:
     session.close()
 
 
-def test_the_program_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_that_the_environment_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KEXECDBG_GDB", "/bin/true")
     assert gdb_program() == "/bin/true"
-    with pytest.raises(TargetError, match="GDB has ended"):
+    with pytest.raises(EnvironmentProblem, match=r"^/bin/true ended as it started, with status 0: it said nothing$"):
+        GdbSession()
+    program = tmp_path / "gdb"
+    program.write_text("#!/bin/sh\necho 'gdb: error while loading shared libraries' >&2\nexit 127\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("KEXECDBG_GDB", str(program))
+    with pytest.raises(EnvironmentProblem, match=r"with status 127: gdb: error while loading shared libraries$"):
         GdbSession()
     monkeypatch.setenv("KEXECDBG_GDB", "/nonexistent/gdb")
     with pytest.raises(EnvironmentProblem, match="/nonexistent/gdb: not found; install it"):
