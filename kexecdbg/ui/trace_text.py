@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.syndromes import decode_syndrome
@@ -69,13 +72,17 @@ def _syndrome(exception: ExceptionTaken) -> str:
 
 
 def _folded(trace: Trace) -> Iterator[str]:
-    steps = instructions = copied = 0
+    steps = instructions = uncounted = copied = 0
     for block in trace.blocks():
+        ran = block.events[block.events["kind"] == EventKind.RAN.value]
         steps += len(set(block.events["step"].tolist()))
-        instructions += int(block.events["instructions"].sum())
+        instructions += int(ran["instructions"].sum())
+        uncounted += int(np.count_nonzero(ran["counted"] == 0))
         copied += int(block.events["size"].sum())
     if steps:
-        yield f"{steps:,} {'step stands' if steps == 1 else 'steps stand'} for {instructions:,} instructions"
+        counts = [f"{instructions:,} instructions"] if instructions else []
+        counts += ["instructions that nobody counted"] if uncounted else []
+        yield f"{steps:,} {'step stands' if steps == 1 else 'steps stand'} for {' and '.join(counts)}"
     if copied:
         yield f"{copied:,} bytes copied"
 
@@ -146,8 +153,12 @@ def _event(event: Event) -> str:
 
 
 def _write(write: MemoryWrite) -> str:
-    data = "unknown" if write.data is None else f"{int.from_bytes(write.data, 'little'):#x}"
-    return f"[{write.va:#x}]={data}"
+    return f"[{write.va:#x}]={'unknown' if write.data is None else _numbers(write.data)}"
+
+
+def _numbers(data: bytes) -> str:
+    """Stored bytes as the numbers that they are, 8 bytes each: a pair of registers is two."""
+    return " ".join(f"{int.from_bytes(data[at : at + 8], 'little'):#x}" for at in range(0, len(data), 8))
 
 
 def step_detail(trace: Trace, step: TraceStep, style: Style) -> str:
@@ -162,7 +173,7 @@ def step_detail(trace: Trace, step: TraceStep, style: Style) -> str:
     if step.exception is not None:
         lines += _exception_lines(step.exception, step.next_pc, style)
     lines += _labelled("changes", [_full_change(change) for change in step.changes])
-    lines += _labelled("writes", [_full_write(write) for write in step.writes])
+    lines += _labelled("writes", [line for write in step.writes for line in _full_write(write)])
     lines.append(f"{'then':<{_COLUMN}}{step.next_pc:#x}")
     return "\n".join(lines)
 
@@ -172,10 +183,13 @@ def _full_change(change: RegisterChange) -> str:
     return f"{change.name:<12} {old} -> {new}"
 
 
-def _full_write(write: MemoryWrite) -> str:
-    data = "data not known" if write.data is None else write.data.hex()
+def _full_write(write: MemoryWrite) -> list[str]:
+    data = "data not known" if write.data is None else _numbers(write.data)
     where = f"{write.va:#x}" if write.va == write.pa else f"{write.va:#x} (physical {write.pa:#x})"
-    return f"{write.size} bytes at {where}: {data}"
+    return [
+        f"{write.size} bytes at {where}",
+        *textwrap.wrap(data, WIDTH - _COLUMN - 2, initial_indent="  ", subsequent_indent="  "),
+    ]
 
 
 def _exception_lines(exception: ExceptionTaken, vector: int, style: Style) -> list[str]:

@@ -75,6 +75,8 @@ def _copies(source: int, target: int, size: int, reads: Sequence[Piece], writes:
 
 
 def _is_copied(memory: PhysicalMemory, copy: Event) -> bool:
+    if copy.source == copy.destination:
+        return False  # changed in place, whatever it holds now
     try:
         return memory.read(copy.source, copy.size) == memory.read(copy.destination, copy.size)
     except MemoryUnreadableError:
