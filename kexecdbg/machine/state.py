@@ -22,6 +22,11 @@ _VIEWS_OF_PSTATE = {
 """Registers that show part of PSTATE, and their bits, which are at the same place there (Arm ARM C5.2)."""
 
 
+def is_part_of_pstate(name: str) -> bool:
+    """Whether the register shows a part of PSTATE and holds nothing else."""
+    return name in _VIEWS_OF_PSTATE
+
+
 def shows_no_el2(names: Container[str]) -> bool:
     """Whether a debugger that offers all system registers of a CPU, these ``names``, shows that it has no EL2.
 

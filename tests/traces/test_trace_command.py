@@ -44,6 +44,32 @@ def test_golden(capsys: pytest.CaptureFixture[str], golden: str) -> None:
     assert printed(capsys, name, *options) == (FOLDER / "golden" / f"{golden}.txt").read_text()
 
 
+def test_a_stored_pair_is_two_numbers_in_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "nvhe-jump", "--step", "45").splitlines()[1:3] == [
+        "writes     16 bytes at 0xffff000001c00010 (physical 0x41c00010)",
+        "             0x1ab0000 0xa",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("register", "says"),
+    [
+        ("PC", "--writes PC: every step does; --all lists them, --pc ADDRESS those at an address"),
+        ("nzcv", "--writes nzcv: NZCV was not recorded; give PSTATE, which it is a part of"),
+        ("TPIDR_EL3", "--writes TPIDR_EL3: TPIDR_EL3 was not recorded"),
+    ],
+)
+def test_a_register_without_changes_to_list_is_refused(
+    capsys: pytest.CaptureFixture[str], register: str, says: str
+) -> None:
+    assert main(["trace", f"{FREEZE}.kxt", "--writes", register]) == 2
+    assert capsys.readouterr().err == f"kexecdbg: {says}\n"
+
+
+def test_steps_behind_the_last_are_said_not_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, FREEZE, "--from", "9999").endswith("\nno such step\n")
+
+
 @pytest.mark.parametrize("name", [*lab_traces(), *kernel_traces()])
 def test_no_line_is_wider_than_80_columns(capsys: pytest.CaptureFixture[str], name: str) -> None:
     lines = (printed(capsys, name) + printed(capsys, name, "--all", "--limit", "60")).splitlines()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kexecdbg.arm64.register_names import known_name
 from kexecdbg.errors import UsageError
+from kexecdbg.machine.state import is_part_of_pstate
 from kexecdbg.trace.compare import compare
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.search import StepFilter, find_steps
@@ -81,7 +82,7 @@ def _diff(trace: Trace, arguments: argparse.Namespace, style: Style) -> int:
 
 
 def _list(trace: Trace, arguments: argparse.Namespace, style: Style) -> int:
-    wanted = _filter(arguments)
+    wanted = _filter(trace, arguments)
     if wanted is None:
         numbers = [
             number
@@ -105,7 +106,7 @@ def _list(trace: Trace, arguments: argparse.Namespace, style: Style) -> int:
     print(trace_text.overview_text(trace, style))
     if shown:
         print()
-    elif wanted is not None:
+    elif wanted is not None or arguments.first or arguments.last is not None:
         print("no such step")
     for line in trace_text.step_lines(trace, shown, style):
         print(line)
@@ -114,17 +115,27 @@ def _list(trace: Trace, arguments: argparse.Namespace, style: Style) -> int:
     return 0
 
 
-def _filter(arguments: argparse.Namespace) -> StepFilter | None:
+def _filter(trace: Trace, arguments: argparse.Namespace) -> StepFilter | None:
     """What the options ask for; ``None`` when they ask for nothing."""
     wanted = StepFilter(
         pcs=frozenset(_number("--pc", text) for text in arguments.pc) or None,
         el=arguments.el,
-        changes=tuple(known_name(name) for name in arguments.writes) or None,
+        changes=tuple(_register(trace, name) for name in arguments.writes) or None,
         writes=tuple(_range(text) for text in arguments.memory) or None,
         exceptions=arguments.exceptions,
         folded=arguments.folded,
     )
     return None if wanted == StepFilter() and not arguments.all else wanted
+
+
+def _register(trace: Trace, text: str) -> str:
+    name = known_name(text)
+    if name == "PC":
+        raise UsageError("--writes PC: every step does; --all lists them, --pc ADDRESS those at an address")
+    if trace.register_number(name) is None:
+        remedy = "; give PSTATE, which it is a part of" if is_part_of_pstate(name) else ""
+        raise UsageError(f"--writes {text}: {name} was not recorded{remedy}")
+    return name
 
 
 def _number(option: str, text: str) -> int:
