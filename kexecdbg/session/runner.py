@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
+import signal
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from kexecdbg.session import script_process
@@ -67,17 +69,16 @@ def run_scripts(
                 yield from ((current.script, message) for message in current.take_messages())
                 if current.ended:
                     break
-                for key, _ in selector.select():
-                    process: _ScriptProcess = key.data
+                for process in {key.data for key, _ in selector.select()}:
                     process.read()
                     if process.ended:
-                        selector.unregister(key.fileobj)
+                        process.leave(selector)
                         process.finish()
                         running -= 1
             yield current.script, None
 
 
-@dataclass
+@dataclass(eq=False)
 class _ScriptProcess:
     """One script's process, from before its start to after its end."""
 
@@ -85,8 +86,11 @@ class _ScriptProcess:
     ended: bool = False
     _process: subprocess.Popen[bytes] | None = None
     _report: int = -1
+    _end: int = -1
+    """Descriptor of the process, readable when it has ended: children that it leaves behind may hold ``_report`` on."""
     _received: bytearray = field(default_factory=bytearray)
-    _planned: list[str] = field(default_factory=list)
+    _planned: list[str] | None = None
+    """The checks that have no result yet; ``None`` before they are known."""
     _messages: deque[Message] = field(default_factory=deque)
 
     def start(self, options: RunOptions, selector: selectors.BaseSelector) -> None:
@@ -116,19 +120,31 @@ class _ScriptProcess:
         assert self._process.stdin is not None
         self._process.stdin.write(assignment.pack())
         self._process.stdin.flush()
-        selector.register(self._report, selectors.EVENT_READ, self)
+        self._end = os.pidfd_open(self._process.pid)
+        os.set_blocking(self._report, False)
+        for descriptor in (self._report, self._end):
+            selector.register(descriptor, selectors.EVENT_READ, self)
+
+    def leave(self, selector: selectors.BaseSelector) -> None:
+        """Have ``selector`` wait for it no more."""
+        for descriptor in (self._report, self._end):
+            selector.unregister(descriptor)
 
     def read(self) -> None:
-        """Take what has arrived; at the end of it, the process is at its end too."""
-        data = os.read(self._report, _READ)
-        self.ended = not data
-        self._received += data
+        """Take what has arrived, and see whether that is all."""
+        self.ended = self.ends_within(0)  # asked first: what it said before its end is there then
+        with suppress(BlockingIOError):
+            while data := os.read(self._report, _READ):
+                self._received += data
+            self.ended = True
         *lines, rest = bytes(self._received).split(b"\n")
         self._received = bytearray(rest)
         for message in map(unpack, lines):
             if isinstance(message, Plan):
                 self._planned = list(message.checks)
-            elif message.name:
+            elif self._planned is None:  # the script could not be read
+                self._planned = []
+            else:
                 self._planned.remove(message.name)
             self._messages.append(message)
 
@@ -149,26 +165,23 @@ class _ScriptProcess:
 
     def ends_within(self, seconds: float) -> bool:
         """Wait so long for its end; whether it has come."""
-        if self._process is not None:
-            try:
-                self._process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                return False
-        return True
+        return self._process is None or bool(select.select([self._end], [], [], seconds)[0])
 
     def finish(self) -> None:
-        """Wait for its end, and say of what it was to do and did not that it died."""
+        """Wait for its end, end its children, and say of what it was to do and did not that it died."""
         if self._process is None:
             return
-        try:
-            status = self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
+        if not self.ends_within(END_SECONDS):
             self._process.kill()
-            status = self._process.wait()
+            self.ends_within(END_SECONDS)
+        # It is the leader of their group, whose number is its own until it has been waited for.
+        os.killpg(self._process.pid, signal.SIGKILL)
+        status = self._process.wait()
         self.ask_to_end()
-        os.close(self._report)
+        for descriptor in (self._report, self._end):
+            os.close(descriptor)
         self._process = None
-        if status:
+        if status or self._planned is None or self._planned:
             how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
             for name in self._planned or [""]:
                 self._messages.append(CheckResult(name, CheckOutcome.ERROR, f"the script's process {how}"))

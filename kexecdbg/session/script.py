@@ -15,6 +15,8 @@ from kexecdbg.errors import UsageError
 from kexecdbg.session.target import Target
 
 _MODULE = "kexecdbg_script"
+_RUN_NOTHING_WHEN_CALLED = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+"""Such a check would pass, whatever is in it."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def _checks(path: Path, module: ModuleType) -> tuple[Check, ...]:
 
 
 def _takes_session(path: Path, name: str, function: Callable[..., Any]) -> bool:
+    if any(does_not_run(function) for does_not_run in _RUN_NOTHING_WHEN_CALLED):
+        raise UsageError(f"{path}: {name} is async or has a yield: nothing of it runs when it is called")
     needed = [
         parameter
         for parameter in inspect.signature(function).parameters.values()

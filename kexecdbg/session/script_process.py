@@ -17,10 +17,12 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from kexecdbg.errors import EnvironmentProblem, KexecdbgError, TraceError, UsageError
 from kexecdbg.session.check_results import CheckOutcome, CheckResult, Message, Plan, pack
@@ -28,6 +30,11 @@ from kexecdbg.session.failures import Skip, TimedOut
 from kexecdbg.session.script import Check, Script, load_script
 from kexecdbg.session.session import Session
 from kexecdbg.session.target import Target, attach, trace
+
+_ResultT = TypeVar("_ResultT")
+_SIGNAL_AGAIN_SECONDS = 0.05
+_ending = threading.Event()
+"""Set when the signal to end has been heard."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +98,13 @@ def _messages(assignment: Assignment) -> Iterator[Message]:
     path = Path(assignment.script)
     try:
         with _limited(assignment):
-            script = load_script(path)
+            script = _without_children(load_script, path)
     except _StarterGone:
         raise
     except _TooLong as error:
         yield CheckResult("", CheckOutcome.TIMED_OUT, f"{assignment.timeout:g} s", _details(error, path))
         return
-    except (Exception, SystemExit) as error:  # whatever the script raises is the result
+    except BaseException as error:  # whatever the script raises is the result
         yield CheckResult("", CheckOutcome.ERROR, _reason(error), _details(error, path))
         return
     yield Plan(tuple(check.name for check in script.checks))
@@ -119,7 +126,7 @@ def _run(check: Check, script: Script, assignment: Assignment) -> CheckResult:
     except _TooLong as error:
         outcome, reason = CheckOutcome.TIMED_OUT, f"{assignment.timeout:g} s"
         details = _details(error, script.path)
-    except (Exception, SystemExit) as error:  # whatever the script raises is the result
+    except BaseException as error:  # whatever the script raises is the result
         outcome, reason = _outcome(error, opening.done), _reason(error)
         details = () if isinstance(error, Skip) else _details(error, script.path)
     output = tuple(printed.buffer.getvalue().decode(errors="replace").splitlines())
@@ -148,14 +155,24 @@ class _Opening:
 def _call(check: Check, script: Script, assignment: Assignment, opening: _Opening) -> None:
     if not check.takes_session:
         opening.done = True
-        check.function()
+        _without_children(check.function)
         return
     target = assignment.target or script.target
     if target is None:
         raise UsageError('it says no TARGET; add for instance TARGET = lab("M01"), or give --trace or --attach')
     with Session(target, logs=None if assignment.logs is None else Path(assignment.logs)) as session:
         opening.done = True
-        check.function(session)
+        _without_children(check.function, session)
+
+
+def _without_children(function: Callable[..., _ResultT], *arguments: object) -> _ResultT:
+    """Call it, and return once: a child that the script forks ends here, the session and the report are not its own."""
+    own = os.getpid()
+    try:
+        return function(*arguments)
+    finally:
+        if os.getpid() != own:
+            os._exit(0)
 
 
 def _outcome(error: BaseException, opened: bool) -> CheckOutcome:
@@ -185,7 +202,14 @@ def _details(error: BaseException, script: Path) -> tuple[str, ...]:
     file = str(script.resolve())
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if os.path.realpath(frame.filename) == file]
     places = [f"{script}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames]
-    return (*str(error).splitlines()[1:], *places, *getattr(error, "__notes__", ()))
+    return (*str(error).splitlines()[1:], *_counted(places), *getattr(error, "__notes__", ()))
+
+
+def _counted(lines: list[str]) -> Iterator[str]:
+    """The same line again and again, as endless recursion has it, is one with a count."""
+    for line, same in groupby(lines):
+        count = len(list(same))
+        yield line if count == 1 else f"{line}  ({count} times)"
 
 
 def _first_line() -> bytes:
@@ -198,11 +222,15 @@ def _first_line() -> bytes:
 
 def _end_with_starter() -> None:
     os.read(0, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
+    # Once may not do: a signal that comes after Python's look for signals and before a call that waits is missed.
+    while not _ending.wait(_SIGNAL_AGAIN_SECONDS):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    raise _StarterGone(128 + number)
+    if not _ending.is_set():
+        _ending.set()
+        raise _StarterGone(128 + number)
 
 
 def _too_long(number: int, frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,6 +50,12 @@ def check_target():
 
 def check_exit():
     sys.exit("enough")
+
+def check_interrupt():
+    raise KeyboardInterrupt
+
+def check_endless():
+    check_endless()
 """
 
 
@@ -82,6 +89,8 @@ def test_every_way_to_end(tmp_path: Path) -> None:
         ("environment", "ERROR", "qemu: not found"),
         ("target", "FAILED", "GDB has ended"),
         ("exit", "FAILED", "SystemExit: enough"),
+        ("interrupt", "FAILED", "KeyboardInterrupt"),
+        ("endless", "FAILED", "RecursionError: maximum recursion depth exceeded"),
     ]
     details = {check.name: check.details for check in result.checks}
     assert details["check_pass"] == ()
@@ -91,6 +100,8 @@ def test_every_way_to_end(tmp_path: Path) -> None:
         f'{path}:16 in inner: return {{}}["missing"]',
     )
     assert details["check_assert"] == (f"{path}:19 in check_assert: assert 1 == 2",)
+    (endless,) = details["check_endless"]
+    assert re.fullmatch(rf"{re.escape(str(path))}:40 in check_endless: check_endless\(\)  \(\d+ times\)", endless)
     assert result.checks[0].output == ("seen", "twice")
     assert result.outcome is CheckOutcome.ERROR
 
@@ -122,15 +133,36 @@ def test_what_is_printed_need_not_be_text(tmp_path: Path) -> None:
     assert result.checks[0].output == ("\\ud800", "\N{REPLACEMENT CHARACTER}")
 
 
-def test_a_process_that_dies_fails_what_it_had_left_to_do(tmp_path: Path) -> None:
-    text = "import os, signal\ndef check_a(): ...\ndef check_b(): os.kill(os.getpid(), signal.SIGKILL)\n"
-    (result,) = run([script(tmp_path, f"{text}def check_c(): ...\n")])
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [("os.kill(os.getpid(), signal.SIGKILL)", "was killed by signal 9"), ("os._exit(0)", "ended with status 0")],
+)
+def test_a_process_that_dies_fails_what_it_had_left_to_do(tmp_path: Path, end: str, how: str) -> None:
+    text = f"import os, signal\ndef check_a(): ...\ndef check_b(): {end}\ndef check_c(): ...\n"
+    imported = script(tmp_path, f"import os, signal\n{end}\ndef check_a(): ...\n", "imported.py")
+    checks = [
+        (check.name, check.outcome, check.reason)
+        for result in run([script(tmp_path, text), imported])
+        for check in result.checks
+    ]
+    assert checks == [
+        ("check_a", CheckOutcome.PASSED, ""),
+        ("check_b", CheckOutcome.ERROR, f"the script's process {how}"),
+        ("check_c", CheckOutcome.ERROR, f"the script's process {how}"),
+        ("", CheckOutcome.ERROR, f"the script's process {how}"),
+    ]
+
+
+def test_children_of_a_script_neither_report_nor_outlive_it(tmp_path: Path) -> None:
+    text = "import os, signal\ndef check_a():\n    if not os.fork(): raise OSError('of the child, which comes back')\n"
+    text += "def check_b():\n    stays = os.fork()\n    print(stays or signal.pause())\n"
+    (result,) = run([script(tmp_path, text)])
     assert [(check.name, check.outcome) for check in result.checks] == [
         ("check_a", CheckOutcome.PASSED),
-        ("check_b", CheckOutcome.ERROR),
-        ("check_c", CheckOutcome.ERROR),
+        ("check_b", CheckOutcome.PASSED),
     ]
-    assert result.checks[1].reason == "the script's process was killed by signal 9"
+    psutil.wait_procs([psutil.Process(pid) for pid in map(int, result.checks[1].output) if psutil.pid_exists(pid)], 60)
+    assert not psutil.pid_exists(int(result.checks[1].output[0]))
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,8 @@ def test_main_alone_is_a_check(tmp_path: Path) -> None:
     [
         ("def other(session): ...\n", "no check; write functions check_"),
         ("def check_two(good, bad): ...\n", "check_two has 2 parameters"),
+        ("async def check_later(session): assert False\n", "check_later is async or has a yield: nothing of it runs"),
+        ("def check_later(session):\n    yield\n    assert False\n", "check_later is async or has a yield"),
         ("TARGET = 'M01'\ndef main(session): ...\n", "TARGET is 'M01'; write it as lab("),
     ],
 )
