@@ -58,6 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KexecdbgError as error:
         print(f"kexecdbg: {error}", file=sys.stderr)
         return EXIT_PROBLEM
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("", "kexecdbg"):
+            raise
+        advice = "in a clone remove .venv and run qemu-scripts/setup; kexecdbg doctor says what else is missing"
+        print(f"kexecdbg: {sys.executable} has no Python module {error.name!r}; {advice}", file=sys.stderr)
+        return EXIT_PROBLEM
     except KeyboardInterrupt:
         print("kexecdbg: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -13,13 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from kexecdbg.errors import KexecdbgError
-from kexecdbg.lab.boot import boot
-from kexecdbg.lab.guest import binutils_version, build_program
-from kexecdbg.lab.new_kernel import NEW_KERNEL
-from kexecdbg.lab.scenarios import find_scenarios
-from kexecdbg.qemu.process import MachineOptions, QemuProcess
-from kexecdbg.session.gdb import GdbSession, gdb_program
 from kexecdbg.ui.style import Style, hanging, style_for
+
+# What each part needs is imported where it is examined: a package that is missing is what is to be reported.
 
 SUMMARY = (
     "Check every part that kexecdbg needs, by using it: it starts GDB, assembles the lab guest and runs it in QEMU."
@@ -28,13 +24,15 @@ SUMMARY = (
 _PACKAGES = {
     "capstone": "capstone",
     "jinja2": "jinja2",
+    "junitparser": "junitparser",
     "numpy": "numpy",
     "pyelftools": "elftools",
     "pygdbmi": "pygdbmi",
     "prompt_toolkit": "prompt_toolkit",
     "qemu.qmp": "qemu.qmp",
+    "zstandard": "zstandard",
 }
-_COLUMN = 22
+_COLUMN = 29
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
             print(_line(result, style), flush=True)
     if arguments.json:
         print(json.dumps({"parts": [asdict(result) for result in results]}, indent=1))
-    failed = [result.part for result in results if not result.works]
+    failed = sum(not result.works for result in results)
     if not arguments.json:
-        print(style.bad(f"{', '.join(failed)}: see above") if failed else style.good("everything works"))
+        count = f"{failed} of {len(results)} parts do not work: see FAILED above"
+        print(style.bad(count) if failed else style.good("everything works"))
     return 2 if failed else 0
 
 
@@ -82,7 +81,7 @@ def _examine() -> Iterator[Result]:
 def _attempt(part: str, examine: Callable[[], tuple[str, str]]) -> Result:
     try:
         version, detail = examine()
-    except KexecdbgError as error:
+    except (KexecdbgError, ImportError) as error:
         return Result(part, False, "", str(error))
     return Result(part, True, version, detail)
 
@@ -91,22 +90,29 @@ def _package(name: str, module: str) -> Result:
     try:
         importlib.import_module(module)
     except ImportError as error:
-        return Result(name, False, "", f"{error}; run qemu-scripts/setup")
+        return Result(name, False, "", f"{error}; remove .venv and run qemu-scripts/setup")
     return Result(name, True, importlib.metadata.version(name), "imports")
 
 
 def _binutils() -> tuple[str, str]:
+    from kexecdbg.lab.guest import binutils_version, build_program
+    from kexecdbg.lab.new_kernel import NEW_KERNEL
+
     program = build_program("new_kernel", {"new_kernel_address": NEW_KERNEL})
     return binutils_version(), f"assemble and link the lab guest ({sum(map(len, program.segments.values()))} bytes)"
 
 
 def _gdb() -> tuple[str, str]:
+    from kexecdbg.session.gdb import GdbSession, gdb_program
+
     with GdbSession(load_commands=False) as gdb:
         match = re.search(r"GNU gdb .*?(\d+(?:\.\d+)+)", gdb.command("show version"))
     return match.group(1) if match else "", gdb_program()
 
 
 def _gdb_python() -> tuple[str, str]:
+    from kexecdbg.session.gdb import GdbSession
+
     with GdbSession(load_commands=False) as gdb:
         embedded = gdb.command("python import sys; print('%d.%d.%d' % sys.version_info[:3])").strip()
     ours = platform.python_version()
@@ -119,18 +125,26 @@ def _gdb_python() -> tuple[str, str]:
 
 
 def _gdb_commands() -> tuple[str, str]:
+    from kexecdbg.session.gdb import GdbSession
+
     with GdbSession() as gdb:
         known = [name for name in ("kexec-check", "kexec-regs", "walk-ttbr0") if gdb.command(f"help {name}")]
     return "", f"{', '.join(known)}, ... load"
 
 
 def _qemu() -> tuple[str, str]:
+    from kexecdbg.qemu.process import MachineOptions, QemuProcess
+
     with QemuProcess(MachineOptions(ram_mib=64)) as qemu:
         version = qemu.command("query-version")["qemu"]
     return f"{version['major']}.{version['minor']}.{version['micro']}", "starts and answers on its monitor"
 
 
 def _together() -> tuple[str, str]:
+    from kexecdbg.lab.boot import boot
+    from kexecdbg.lab.scenarios import find_scenarios
+    from kexecdbg.session.gdb import GdbSession
+
     (scenario,) = find_scenarios(["B"])
     with boot(scenario.guest.build()) as machine, GdbSession() as gdb:
         gdb.connect(str(machine.qemu.gdb_socket))
@@ -142,6 +156,6 @@ def _together() -> tuple[str, str]:
 
 
 def _line(result: Result, style: Style) -> str:
-    mark = style.good("ok    ") if result.works else style.bad("FAILED")
-    label = f"{result.part} {result.version}".strip()
-    return f"{mark} " + hanging(label, result.detail, _COLUMN).replace("\n", "\n       ")
+    mark, paint = ("ok", style.good) if result.works else ("FAILED", style.bad)
+    label = f"{mark:<6} {result.part} {result.version}".rstrip()
+    return hanging(label, result.detail, _COLUMN).replace(mark, paint(mark), 1)
