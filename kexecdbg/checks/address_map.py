@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
 from kexecdbg.arm64.ranges import AccessRights, MappedRange, ProblemKind, TableScan
+from kexecdbg.arm64.vectors import VECTORS_SIZE
 from kexecdbg.checks.image_entry import argument_here
 from kexecdbg.errors import KexecdbgError
 from kexecdbg.kexec.argument import Role
@@ -21,7 +22,6 @@ _APART = 1 << 20
 """Ranges that differ in whether code runs in them, or in what points there, count as this many bytes further apart."""
 _FEWEST, _DROP = 3, 4
 """After so many gaps, one that is so many times smaller than the one before parts nothing any more."""
-_VECTORS_SIZE = 0x800
 
 
 class PointKind(enum.Enum):
@@ -111,7 +111,7 @@ def points_of(state: RegisterValues, scan: TableScan) -> tuple[Point, ...]:
     upper = scan.register.startswith("TTBR1")
     for kind, name, size in (
         (PointKind.PC, "PC", 4),
-        (PointKind.VECTORS, scan.regime.facts.vbar, _VECTORS_SIZE),
+        (PointKind.VECTORS, scan.regime.facts.vbar, VECTORS_SIZE),
         (PointKind.SP, "SP", 1),
     ):
         value = state.get(name)

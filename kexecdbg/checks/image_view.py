@@ -9,12 +9,13 @@ import numpy as np
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
+from kexecdbg.arm64.vectors import VECTORS_SIZE
 from kexecdbg.arm64.walk import walk
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.image_entry import Entry, entry_of
 from kexecdbg.checks.judging import by_severity
 from kexecdbg.checks.relocating.code_search import find_relocation_code
-from kexecdbg.checks.relocation import CODE_PAGE_SIZE, VECTORS_SIZE, Relocation
+from kexecdbg.checks.relocation import CODE_PAGE_SIZE, Relocation
 from kexecdbg.checks.rules import all_rules
 from kexecdbg.errors import KexecdbgError, MemoryUnreadableError, RegisterUnknownError, UsageError
 from kexecdbg.kexec.argument import Addressing, ArgumentLayout, RelocationArgument, Role

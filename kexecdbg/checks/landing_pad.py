@@ -27,6 +27,7 @@ from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.geometry import GRANULE_4K, LAST_LEVEL
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import SCTLR_EE
+from kexecdbg.arm64.vectors import VECTOR_SIZE, VECTORS_SIZE, vectors_base
 from kexecdbg.arm64.walk_result import Walk
 from kexecdbg.checks.fetching import fetched_from
 from kexecdbg.checks.finding import DescriptorRepair
@@ -38,8 +39,6 @@ from kexecdbg.errors import MemoryUnreadableError, UsageError
 from kexecdbg.machine.memory_map import MemoryMap, memory_map_of
 from kexecdbg.machine.overlay_memory import OverlayMemory
 
-VECTORS_SIZE, VECTOR_SIZE = 0x800, 0x80
-"""A vector table and one of its 16 vectors, in bytes (Arm ARM D1.3.1.5)."""
 B_SELF = struct.pack("<I", 0x1400_0000)
 """``b .``"""
 _BLOCKS_SEARCHED = 4096
@@ -90,7 +89,7 @@ class LandingPad:
     @property
     def moves_vectors(self) -> bool:
         """Whether VBAR_ELx has to be written."""
-        return self.base != self.old_base & ~(VECTORS_SIZE - 1)
+        return self.base != vectors_base(self.old_base)
 
     @property
     def word(self) -> struct.Struct:
@@ -138,13 +137,14 @@ def plan_landing_pad(verdict: Verdict) -> LandingPad:
 
 
 def _candidates(situation: Situation, vector: int) -> Iterator[LandingPad]:
-    base, offset = vector & ~(VECTORS_SIZE - 1), vector & (VECTORS_SIZE - 1)
+    base = vectors_base(vector)
+    offset = vector - base
     old = situation.after.require(situation.regime.facts.vbar, "where an exception goes")
     walk = situation.walk(base)
     if walk.fault_for(Access.FETCH) is None and walk.pa is not None:
         yield from _pad(situation, PadKind.VECTORS, base, walk.pa, offset)
         return
-    if base == old & ~(VECTORS_SIZE - 1):
+    if base == vectors_base(old):
         for va, pa in _free_code(situation):
             yield from _pad(situation, PadKind.FREE_CODE, va, pa, offset)
     physical = fetched_from(situation.before, situation.memory, base)

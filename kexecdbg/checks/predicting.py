@@ -10,6 +10,7 @@ from kexecdbg.arm64.faults import Access, Cause, CauseKind, Fault, FaultKind
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, decode_instruction
 from kexecdbg.arm64.regimes import regime_of
+from kexecdbg.arm64.vectors import VectorSource, own_source, vectors_base
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import is_undefined
 from kexecdbg.checks.exceptions import data_abort, fetch_abort, stop_exception, undefined_instruction
@@ -18,8 +19,6 @@ from kexecdbg.checks.prediction import ExceptionRecord, Outcome, Place, Predicti
 from kexecdbg.checks.situation import Situation
 from kexecdbg.checks.touches import Touch, touches_of
 from kexecdbg.errors import MemoryUnreadableError
-
-_VECTOR_LOWER_EL = 0x400
 
 
 def predict(situation: Situation) -> Prediction:
@@ -127,7 +126,9 @@ def vector_after(situation: Situation, steps: tuple[Step, ...], el: int | None =
         if isinstance(effect, SystemWrite) and effect.register == name and effect.value is not None
     ]
     base = written[-1] if written else situation.after.require(name, "where an exception goes")
-    return (base & ~0x7FF) + (situation.vector & 0x7FF if el == situation.el else _VECTOR_LOWER_EL)
+    if el != situation.el:
+        return vectors_base(base) + VectorSource.LOWER_EL
+    return vectors_base(base) + own_source(situation.after.require("PSTATE", "which vector an exception takes"))
 
 
 def _text_at(situation: Situation) -> str | None:

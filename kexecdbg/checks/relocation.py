@@ -17,6 +17,7 @@ from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.ranges import TableScan
 from kexecdbg.arm64.regimes import SCTLR_M, Regime, current_el, mmu_enabled, regime_of
+from kexecdbg.arm64.vectors import VECTORS_SIZE, vectors_base
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.copy_loop import CopyLoop, find_copy_loop
 from kexecdbg.checks.exceptions import data_abort
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 CODE_PAGE_SIZE = 4096
 """KEXEC_CONTROL_PAGE_SIZE of arm64, whatever the kernel's page size."""
-VECTORS_SIZE = 0x800
 _MAX_ADDRESS = (1 << 64) - 1
 _ARGUMENT_REGISTERS = ("X0", "X18", *(f"X{number}" for number in range(1, 31) if number != 18))
 """Where the argument pointer is looked for: x0 is where it comes in, x18 where RFC v2 keeps it."""
@@ -162,7 +162,7 @@ class Relocation:
         made = self.argument.get(Role.EL2_VECTORS)
         own = self.state.get(self.regime.facts.vbar)
         if own is not None:
-            pa = self.locate(own & ~(VECTORS_SIZE - 1))
+            pa = self.locate(vectors_base(own))
             if pa is not None:
                 yield Vectors(self.regime.facts.vbar, self.regime.facts.el, pa, copied=pa == made)
         if made and self.regime is Regime.EL1_0:
@@ -170,7 +170,7 @@ class Relocation:
         elif self.regime is Regime.EL1_0:
             vbar, sctlr = self.state.get("VBAR_EL2"), self.state.get("SCTLR_EL2")
             if vbar and sctlr is not None and not bit(sctlr, SCTLR_M):
-                yield Vectors("VBAR_EL2", 2, vbar & ~(VECTORS_SIZE - 1), copied=False)
+                yield Vectors("VBAR_EL2", 2, vectors_base(vbar), copied=False)
 
     @cached_property
     def areas(self) -> tuple[Area, ...]:

@@ -14,6 +14,7 @@ from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.ranges import TableScan
 from kexecdbg.arm64.regimes import SCTLR_EE, SCTLR_M, Regime, current_el, mmu_enabled, regime_of
+from kexecdbg.arm64.vectors import own_source, vectors_base
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import PendingWrite, pending_write
 from kexecdbg.checks.evaluated_code import Approach, aftermath, approach
@@ -26,10 +27,6 @@ from kexecdbg.errors import MemoryUnreadableError, UsageError
 from kexecdbg.machine.memory_map import MemoryMap, memory_map_of
 from kexecdbg.machine.overlay_memory import OverlayMemory
 from kexecdbg.machine.state import CpuState
-
-_VECTOR_SP_EL0 = 0x000
-_VECTOR_SP_ELX = 0x200
-_MAX_ADDRESS = (1 << 64) - 1
 
 _Answer = TypeVar("_Answer")
 
@@ -91,8 +88,7 @@ class Situation:
     def vector(self) -> int:
         """Address of the vector that a synchronous exception from this EL to the same EL takes."""
         base = self.after.require(self.regime.facts.vbar, "where an exception goes")
-        uses_sp_elx = bit(self.after.require("PSTATE", "which vector an exception takes"), 0)
-        return ((base & ~0x7FF) + (_VECTOR_SP_ELX if uses_sp_elx else _VECTOR_SP_EL0)) & _MAX_ADDRESS
+        return vectors_base(base) + own_source(self.after.require("PSTATE", "which vector an exception takes"))
 
     @cached_property
     def vector_fetch(self) -> Walk:

@@ -14,6 +14,7 @@ from kexecdbg.arm64.instructions import (
     reachable_code,
 )
 from kexecdbg.arm64.regimes import Regime, current_el, regime_of
+from kexecdbg.arm64.vectors import VECTOR_SIZE, in_vectors
 from kexecdbg.checks.enable_site import pending_write, writes_sctlr
 from kexecdbg.checks.fetching import code_reader, instruction_at
 from kexecdbg.checks.judging import judge
@@ -32,8 +33,6 @@ _LONGEST_SET_UP = 512
 """How many instructions are stepped and recorded at most."""
 
 _SET_UP_REGISTERS = ("TTBR0", "TTBR1", "TCR", "TCR2", "MAIR", "VBAR")
-_VECTOR_SIZE = 0x80
-"""Bytes of each vector (Arm ARM D1.3.1.5)."""
 _GENERAL = (*(f"X{number}" for number in range(31)), "SP", "PSTATE")
 _SYSTEM = (
     "HCR_EL2",
@@ -227,7 +226,7 @@ def _possibly_written(instruction: Instruction, before: CpuState, after: CpuStat
     """
     pc = after.get("PC")
     # A vector may be what follows in any case.
-    at_vector = pc is None or pc % _VECTOR_SIZE == 0
+    at_vector = pc is None or pc % VECTOR_SIZE == 0
     if instruction.flow is Flow.EXCEPTION or at_vector or pc not in instruction.successors():
         return frozenset(_SYSTEM)
     move = instruction.system_move
@@ -297,11 +296,10 @@ def _exception_taken(state: CpuState, interrupted: Instruction) -> tuple[Excepti
     facts = regime.facts
     pc = state.require("PC", "whether an exception was taken")
     vbar, elr, esr = (state.get(name) for name in (facts.vbar, facts.elr, facts.esr))
-    in_vectors = vbar is not None and vbar & ~0x7FF <= pc < (vbar & ~0x7FF) + 0x800
     # Where VBAR cannot be read: hardly any instruction goes to such an address with its own in ELR.
-    to_vector = vbar is None and pc % _VECTOR_SIZE == 0 and pc not in interrupted.successors()
+    to_vector = vbar is None and pc % VECTOR_SIZE == 0 and pc not in interrupted.successors()
     jumped = to_vector and elr == interrupted.address
-    if not (in_vectors or jumped) or elr not in (interrupted.address, None):
+    if not (in_vectors(pc, vbar) or jumped) or elr not in (interrupted.address, None):
         return None, ""
     if elr is None or esr is None:
         lacking = " and ".join(name for name, value in ((facts.esr, esr), (facts.elr, elr)) if value is None)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.arm64.vectors import VECTORS_SIZE
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.kexec.argument import ArgumentLayout, RelocationArgument, read_argument
 from kexecdbg.kexec.kimage import KIMAGE_5_16, SEGMENT_MAX, read_segments
@@ -17,7 +18,6 @@ from kexecdbg.kexec.reloc_arg import PATCH_V1, PATCH_V9, RFC_V2
 
 LAYOUTS = (RFC_V2, PATCH_V1, PATCH_V9, KIMAGE_5_16)
 
-_VECTOR_ALIGNMENT = 0x800
 _PHYSICAL_BITS = 52
 _KERNEL_ADDRESSES = 0xFFF << 52
 """Kernel addresses have at least their 12 top bits set (VA_BITS is 52 at most)."""
@@ -77,7 +77,7 @@ def _is_memory_or_zero(memory: PhysicalMemory, value: int) -> bool:
 
 
 def _is_vectors_or_zero(memory: PhysicalMemory, value: int) -> bool:
-    return value == 0 or (value % _VECTOR_ALIGNMENT == 0 and _readable(memory, value))
+    return value == 0 or (value % VECTORS_SIZE == 0 and _readable(memory, value))
 
 
 def _is_zero(_: PhysicalMemory, value: int) -> bool:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.vectors import VectorSource
 from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.errors import TargetError
 from kexecdbg.lab.boot import LabMachine
 from kexecdbg.lab.recipe import LabGuest
 from kexecdbg.session.gdb import GdbSession
 
-_SYNCHRONOUS_VECTORS = (0x000, 0x200)
-"""Offsets from VBAR_ELx for exceptions from the same level, with SP_EL0 and SP_ELx (Arm ARM D1.3.1)."""
-
 
 def vectors_of(guest: LabGuest) -> list[int]:
     """Where the guest's synchronous exceptions go."""
-    return [guest.vectors + offset for offset in _SYNCHRONOUS_VECTORS]
+    return [guest.vectors + source for source in (VectorSource.SP_EL0, VectorSource.SP_ELX)]
 
 
 def run_to_end(machine: LabMachine[LabGuest], gdb: GdbSession, seconds: float) -> ExceptionRecord | None:

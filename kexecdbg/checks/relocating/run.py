@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
+from kexecdbg.arm64.vectors import VectorKind, VectorSource, in_vectors, vectors_base
 from kexecdbg.checks.copy_loop import CopyLoop
 from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.relocating.approach import REBOOT, Approach
@@ -25,7 +26,6 @@ from kexecdbg.checks.relocating.other_cpus import running_cpus
 from kexecdbg.checks.relocating.phases import Moment, phases, read_counter
 from kexecdbg.checks.relocating.report import Outcome, Report, Stop, WrongTurn
 from kexecdbg.checks.relocating.switch_check import check_switch
-from kexecdbg.checks.relocation import VECTORS_SIZE
 from kexecdbg.checks.stuck.diagnosis import diagnose
 from kexecdbg.checks.verdict import Verdict
 from kexecdbg.errors import UsageError
@@ -33,9 +33,8 @@ from kexecdbg.kexec.argument import Role
 from kexecdbg.kexec.boot_protocol import BootCheck, boot_checks
 from kexecdbg.kexec.page_contents import PageComparison, PageContents
 
-_SAME_LEVEL_EXCEPTIONS = (0x000, 0x180, 0x200, 0x380)
-_LOWER_LEVEL_EXCEPTIONS = (0x400, 0x580)
-"""Synchronous ones and SError; IRQ and FIQ are masked (Arm ARM D1.3.1, the offsets from VBAR_ELx)."""
+_NOT_MASKED = (VectorKind.SYNCHRONOUS, VectorKind.SERROR)
+"""The exceptions that a relocation can take: its IRQ and FIQ are masked."""
 
 _START = "start"
 _ARRIVED = "arrived"
@@ -259,9 +258,9 @@ class RelocationRun:
         """Vectors that nothing should come to while the relocation goes its way."""
         state = self._control.state()
         regime = regime_of(current_el(state), state)
-        found = set(_vectors(state.get(regime.facts.vbar), _SAME_LEVEL_EXCEPTIONS))
+        found = set(_vectors(state.get(regime.facts.vbar), VectorSource.SP_EL0, VectorSource.SP_ELX))
         if regime is Regime.EL1_0 and state.get(HAVE_EL2) != 0:
-            found |= set(_vectors(state.get("VBAR_EL2"), _LOWER_LEVEL_EXCEPTIONS))
+            found |= set(_vectors(state.get("VBAR_EL2"), VectorSource.LOWER_EL))
         return found
 
     def _arrived_at(self, pc: int) -> bool:
@@ -332,8 +331,7 @@ class RelocationRun:
         copied = self.contents.copied(self._control.memory) if not self._copied else self._copied
         self._copied = max(self._copied, copied)
         took_exception = pc in self._exceptions() or any(
-            base is not None and base & ~(VECTORS_SIZE - 1) <= pc < (base & ~(VECTORS_SIZE - 1)) + VECTORS_SIZE
-            for base in (state.get("VBAR_EL1"), state.get("VBAR_EL2"))
+            in_vectors(pc, state.get(name)) for name in ("VBAR_EL1", "VBAR_EL2")
         )
         last = self._stops[-1].landmark
         what = "an exception was taken" if took_exception else "the machine stopped before the next landmark"
@@ -344,6 +342,6 @@ class RelocationRun:
         self._outcome = Outcome.WRONG_TURN if took_exception or found.stuck else Outcome.INTERRUPTED
 
 
-def _vectors(base: int | None, offsets: tuple[int, ...]) -> Iterator[int]:
-    if base is not None:
-        yield from ((base & ~(VECTORS_SIZE - 1)) + offset for offset in offsets)
+def _vectors(vbar: int | None, *sources: VectorSource) -> Iterator[int]:
+    if vbar is not None:
+        yield from (vectors_base(vbar) + source + kind for source in sources for kind in _NOT_MASKED)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Instruction, reachable_code
+from kexecdbg.arm64.vectors import VECTOR_SIZE, VECTORS_SIZE, VectorSource
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.references import Reference, leaving
-from kexecdbg.checks.relocation import VECTORS_SIZE, Relocation, Vectors
+from kexecdbg.checks.relocation import Relocation, Vectors
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation
 from kexecdbg.kexec.defects import AreaKind, Defect
 
-_ENTRIES = range(0, VECTORS_SIZE, 0x80)
-_LOWER_EL_SYNCHRONOUS = 0x400
-"""Offset of the vector for an ``hvc`` from AArch64 EL1 (Arm ARM D1.3.1)."""
 _LONGEST_HANDLER = 256
 
 
@@ -71,7 +69,7 @@ def _overwritten(vectors: Vectors, defect: Defect, call: Instruction | None) -> 
 
 def _handler_overwritten(relocation: Relocation, vectors: Vectors, call: Instruction) -> Iterator[Finding]:
     """The vector itself is left alone, but not the code that it branches to."""
-    for instruction in _code(relocation, [vectors.address + _LOWER_EL_SYNCHRONOUS]):
+    for instruction in _code(relocation, [vectors.address + VectorSource.LOWER_EL]):
         hit = relocation.overwritten(instruction.address, instruction.address + INSTRUCTION_SIZE)
         if hit is not None:
             yield Finding(
@@ -87,10 +85,10 @@ def _handler_overwritten(relocation: Relocation, vectors: Vectors, call: Instruc
 def _leaves_the_copy(relocation: Relocation, vectors: Vectors, call: Instruction | None) -> Iterator[Finding]:
     """Direct references from the copied vectors to what was not copied with them."""
     start, end = vectors.address, vectors.address + VECTORS_SIZE
-    found = leaving(_code(relocation, [start + offset for offset in _ENTRIES]), start, end)
+    found = leaving(_code(relocation, [*range(start, end, VECTOR_SIZE)]), start, end)
     if not found:
         return
-    used = _code(relocation, [start + _LOWER_EL_SYNCHRONOUS]) if call is not None else ()
+    used = _code(relocation, [start + VectorSource.LOWER_EL]) if call is not None else ()
     on_the_way = [each for each in found if each.instruction in used]
     first: Reference = (on_the_way or found)[0]
     consequence = (

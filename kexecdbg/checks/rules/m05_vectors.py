@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kexecdbg.arm64.faults import Access, FaultKind
+from kexecdbg.arm64.vectors import vectors_base
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.predicting import predict, vector_after
 from kexecdbg.checks.rule import Rule
@@ -31,7 +32,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     yield Finding(
         "M05",
         Severity.FATAL if will_be_taken else Severity.HAZARD,
-        f"The vectors cannot be fetched: {vector:#x} ({vbar} + {vector & 0x7FF:#x}) takes "
+        f"The vectors cannot be fetched: {vector:#x} ({vbar} + {vector - vectors_base(vector):#x}) takes "
         f"{fault.phrase} ({fault.cause.text}), {consequence}.",
         {
             "register": vbar,

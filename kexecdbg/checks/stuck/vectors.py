@@ -1,7 +1,4 @@
-"""The exception vectors: which entry of the current level's table an address is in, and the code behind them.
-
-Arm ARM D1.3.1.1.
-"""
+"""The exception vectors: which entry of the current level's table an address is in, and the code behind them."""
 
 from __future__ import annotations
 
@@ -11,17 +8,24 @@ from dataclasses import dataclass
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
 from kexecdbg.arm64.regimes import RegimeFacts
+from kexecdbg.arm64.vectors import VECTOR_SIZE, VectorKind, VectorSource, in_vectors, vectors_base
 from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.state import CpuState
 
-TABLE_SIZE = 0x800
-_ENTRY_SIZE = 0x80
-_GROUP_SIZE = 0x200
-_SOURCES = ("current EL with SP_EL0", "current EL with SP_ELx", "lower EL, AArch64", "lower EL, AArch32")
-_KINDS = ("synchronous", "IRQ", "FIQ", "SError")
-_FROM_LOWER = 0x400
-_SYNCHRONOUS = (0x000, 0x200, 0x400, 0x600)
+_SOURCES = {
+    VectorSource.SP_EL0: "current EL with SP_EL0",
+    VectorSource.SP_ELX: "current EL with SP_ELx",
+    VectorSource.LOWER_EL: "lower EL, AArch64",
+    VectorSource.LOWER_EL_AARCH32: "lower EL, AArch32",
+}
+_KINDS = {
+    VectorKind.SYNCHRONOUS: "synchronous",
+    VectorKind.IRQ: "IRQ",
+    VectorKind.FIQ: "FIQ",
+    VectorKind.SERROR: "SError",
+}
+_SOURCE_SIZE = VectorSource.SP_ELX - VectorSource.SP_EL0
 _LONGEST_HANDLER = 256
 
 
@@ -42,7 +46,7 @@ class VectorEntry:
     @property
     def offset(self) -> int:
         """Offset of the entry in the table, 0 to 0x780."""
-        return (self.address - self.base) // _ENTRY_SIZE * _ENTRY_SIZE
+        return (self.address - self.base) // VECTOR_SIZE * VECTOR_SIZE
 
     @property
     def start(self) -> int:
@@ -57,12 +61,12 @@ class VectorEntry:
     @property
     def source(self) -> str:
         """Where an exception comes from that takes this entry: ``current EL with SP_ELx``."""
-        return _SOURCES[self.offset // _GROUP_SIZE]
+        return _SOURCES[VectorSource(self.offset - self.offset % _SOURCE_SIZE)]
 
     @property
     def kind(self) -> str:
         """The kind of exception: ``synchronous``, ``IRQ``, ``FIQ`` or ``SError``."""
-        return _KINDS[self.offset // _ENTRY_SIZE % 4]
+        return _KINDS[VectorKind(self.offset % _SOURCE_SIZE)]
 
     @property
     def has_syndrome(self) -> bool:
@@ -72,16 +76,15 @@ class VectorEntry:
     @property
     def from_lower(self) -> bool:
         """Whether the exception comes from a lower exception level."""
-        return self.offset >= _FROM_LOWER
+        return self.offset >= VectorSource.LOWER_EL
 
 
 def vector_entry(registers: RegisterValues, facts: RegimeFacts, address: int) -> VectorEntry | None:
     """The entry of VBAR_ELx's table that ``address`` is in; ``None`` when it is in none, or VBAR_ELx is unknown."""
     value = registers.get(facts.vbar)
-    if value is None:
+    if value is None or not in_vectors(address, value):
         return None
-    base = value & ~(TABLE_SIZE - 1)
-    return VectorEntry(facts.vbar, base, address) if base <= address < base + TABLE_SIZE else None
+    return VectorEntry(facts.vbar, vectors_base(value), address)
 
 
 def handler_code(state: CpuState, memory: PhysicalMemory, facts: RegimeFacts) -> frozenset[int]:
@@ -92,8 +95,7 @@ def handler_code(state: CpuState, memory: PhysicalMemory, facts: RegimeFacts) ->
     value = state.get(facts.vbar)
     if value is None:
         return frozenset()
-    base = value & ~(TABLE_SIZE - 1)
-    queue = deque(base + offset for offset in _SYNCHRONOUS)
+    queue = deque(vectors_base(value) + source for source in VectorSource)
     found: set[int] = set()
     while queue and len(found) < _LONGEST_HANDLER:
         address = queue.popleft()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kexecdbg.arm64.regimes import current_el, regime_of
+from kexecdbg.arm64.vectors import is_vector
 from kexecdbg.checks.stuck.diagnosis import Condition, Diagnosis
 from kexecdbg.errors import UsageError
 from kexecdbg.machine.debugger import Debugger
@@ -84,6 +85,4 @@ def _sample(state: CpuState) -> Sample:
 def _took_exception(state: CpuState, before: Sample) -> bool:
     facts = regime_of(current_el(state), state).facts
     pc, vbar = state.get("PC"), state.get(facts.vbar)
-    if pc is None or vbar is None or not 0 <= pc - (vbar & ~0x7FF) < 0x800 or pc % 0x80:
-        return False
-    return state.get(facts.elr) == before.pc
+    return pc is not None and is_vector(pc, vbar) and state.get(facts.elr) == before.pc

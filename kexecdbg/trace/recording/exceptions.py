@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.arm64.vectors import is_vector
 from kexecdbg.trace.records import ExceptionTaken
 
 EXCEPTION_REGISTERS = (
@@ -19,17 +20,6 @@ STACK_REGISTERS = tuple(f"SP_EL{el}" for el in range(4))
 
 _SETS_FAR = frozenset({0x20, 0x21, 0x22, 0x24, 0x25, 0x34, 0x35})
 """Exception classes that write FAR_ELx: instruction and data aborts, PC alignment, watchpoints (Arm ARM D24.2.47)."""
-_VECTORS_SIZE = 0x800
-
-
-def in_vectors(pc: int, vbar: int | None) -> bool:
-    """Whether ``pc`` lies in the vectors at ``vbar``."""
-    return vbar is not None and vbar & -_VECTORS_SIZE == pc & -_VECTORS_SIZE
-
-
-def is_vector_entry(pc: int, vbar: int | None) -> bool:
-    """Whether ``pc`` is one of the sixteen entries of the vectors at ``vbar``."""
-    return pc & 0x7F == 0 and in_vectors(pc, vbar)
 
 
 def sets_far(esr: int) -> bool:
@@ -53,7 +43,7 @@ def exception_between(
         after: the registers now.
         pc, to_el: the PC and the exception level now.
     """
-    if not is_vector_entry(pc, after.get(f"VBAR_EL{to_el}")) or after.get(f"ELR_EL{to_el}") not in returns_to:
+    if not is_vector(pc, after.get(f"VBAR_EL{to_el}")) or after.get(f"ELR_EL{to_el}") not in returns_to:
         return None
     esr = after.get(f"ESR_EL{to_el}")
     far = after.get(f"FAR_EL{to_el}") if esr is None or sets_far(esr) else None

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.arm64.vectors import VectorSource, own_source
 from kexecdbg.errors import TargetError
 from kexecdbg.machine.gdb_remote import MachineEndedError
 from kexecdbg.trace.recording.copies import Piece, events_of
@@ -26,7 +27,6 @@ _ROUNDS_BEFORE = 2
 """Rounds that are stepped before a loop is known for one."""
 _MOST_TOUCHED = 1 << 30
 """Bytes that a loop may touch, at most; it is taken as not understood otherwise."""
-_VECTOR_SP_EL0, _VECTOR_SP_ELX, _VECTOR_LOWER_EL = 0x000, 0x200, 0x400
 
 
 class LoopRunner:
@@ -119,10 +119,9 @@ class LoopRunner:
     def _vectors(self, pstate: int) -> list[int]:
         """Where an exception of the loop would go: from this level to itself, and to EL2."""
         el = bits(pstate, 3, 2)
-        offsets = {el: _VECTOR_SP_ELX if pstate & 1 else _VECTOR_SP_EL0}
-        offsets |= {higher: _VECTOR_LOWER_EL for higher in range(el + 1, 3)}
-        bases = {level: self._observer.values.get(f"VBAR_EL{level}") for level in offsets}
-        return [base + offsets[level] for level, base in bases.items() if base is not None]
+        sources = {el: own_source(pstate), **dict.fromkeys(range(el + 1, 3), VectorSource.LOWER_EL)}
+        bases = {level: self._observer.values.get(f"VBAR_EL{level}") for level in sources}
+        return [base + sources[level] for level, base in bases.items() if base is not None]
 
     def _touched(self, touched: Iterable[Touched], access: Access, pstate: int) -> list[Piece]:
         """The pages that a loop touched."""

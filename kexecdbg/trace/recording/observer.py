@@ -11,6 +11,7 @@ from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, accessed_register
 from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.arm64.vectors import VECTOR_SIZE, is_vector
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.errors import MemoryUnreadableError, TargetError
 from kexecdbg.machine.state import CpuState
@@ -22,7 +23,6 @@ from kexecdbg.trace.recording.exceptions import (
     EXCEPTION_REGISTERS,
     STACK_REGISTERS,
     exception_between,
-    is_vector_entry,
 )
 from kexecdbg.trace.recording.plan import Concern, Plan, plan_for
 from kexecdbg.trace.recording.seen_memory import SeenMemory
@@ -173,7 +173,7 @@ class StepObserver:
         """
         changes = self.update(before, after)
         pc, next_pc, el = before[PC], after[PC], bits(after[PSTATE], 3, 2)
-        at_vector = next_pc & 0x7F == 0 and is_vector_entry(next_pc, self.values.get(f"VBAR_EL{el}"))
+        at_vector = next_pc % VECTOR_SIZE == 0 and is_vector(next_pc, self.values.get(f"VBAR_EL{el}"))
         concerns = plan.concerns if plan is not None else Concern.EXCEPTION
         exception = None
         if at_vector or concerns & _READS_REGISTERS or (before[PSTATE] ^ after[PSTATE]) & EL_BITS:
