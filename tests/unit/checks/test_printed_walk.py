@@ -10,7 +10,7 @@ from kexecdbg.arm64.descriptors import DescriptorKind
 from kexecdbg.checks.printed_walk import Agreement, WalkJudgement, judge_walk
 from kexecdbg.machine.pasted_text import PrintedWalk, read_pasted_text
 
-DATA = Path(__file__).parents[1] / "data" / "decode"
+DATA = Path(__file__).parents[2] / "data" / "decode"
 
 
 def judged(name: str, **more: int) -> WalkJudgement:

@@ -13,7 +13,7 @@ import pytest
 
 from kexecdbg.ui.cli import main
 
-DATA = Path(__file__).parents[1] / "data" / "decode"
+DATA = Path(__file__).parents[2] / "data" / "decode"
 MAIL = str(DATA / "mail_2019.txt")
 
 
