@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 from kexecdbg.errors import TargetError, UsageError
 from kexecdbg.qemu.process import Console
 from kexecdbg.session import documents
-from kexecdbg.session.failures import NotOnThisTarget
+from kexecdbg.session.failures import NotOnThisTarget, TimedOut
 from kexecdbg.session.gdb import CommandListener, CommandResult, GdbSession
 from kexecdbg.session.registers import Registers
 from kexecdbg.session.results import (
@@ -33,6 +35,10 @@ Address = int | str
 Table = Literal["ttbr0", "ttbr1", "vttbr"]
 
 _DISASSEMBLED = re.compile(r"(?P<pc>0x[0-9a-f]+)[^:]*:\t(?P<text>[^\n]*)")
+_AFTER_TIME_OUT_SECONDS = 5.0
+"""What GDB may take to say where the machine is, once something was not finished in time."""
+_NO_TIME = 1e-6
+"""Seconds; too short for anything."""
 _NO_ASSUMPTIONS: Mapping[str, int] = {}
 
 
@@ -66,7 +72,20 @@ class Commands(ABC):
 
     def command(self, line: str, *, timeout: float | None = None, listener: CommandListener | None = None) -> str:
         """Run any GDB command and return what it printed; a ``listener`` hears it at once."""
-        return self._gdb.command(line, self._seconds(timeout), listener)
+        with self._saying_where():
+            return self._gdb.command(line, self._seconds(timeout), listener)
+
+    @contextmanager
+    def _saying_where(self) -> Iterator[None]:
+        """What is not finished in time has interrupted the machine; where is what a script's author wants to know."""
+        try:
+            yield
+        except TimedOut as error:
+            try:
+                place = self._where(_AFTER_TIME_OUT_SECONDS)
+            except TargetError:
+                raise error from None
+            raise TimedOut(f"{error} at {place}") from None
 
     def interrupt_command(self) -> None:
         """Stop the command that is under way, and the machine with it, as Ctrl-C would: for signal handlers."""
@@ -98,7 +117,8 @@ class Commands(ABC):
 
     def kexec_command(self, line: str, *, timeout: float | None = None) -> CommandResult:
         """Run any kexecdbg command: its JSON document and its text."""
-        return self._gdb.run(line, self._seconds(timeout))
+        with self._saying_where():
+            return self._gdb.run(line, self._seconds(timeout))
 
     def evaluate(self, expression: Address) -> int:
         """The value of a GDB expression, unsigned 64 bits; an integer is its own value."""
@@ -120,13 +140,16 @@ class Commands(ABC):
 
     def where(self) -> Stop:
         """Where the machine is stopped."""
+        return self._where(self.timeout)
+
+    def _where(self, seconds: float) -> Stop:
         try:
-            found = _DISASSEMBLED.search(self.command("x/i $pc"))
+            found = _DISASSEMBLED.search(self._gdb.command("x/i $pc", seconds))
         except TargetError:  # the instruction cannot be fetched, or there is no machine any more
-            ended = self.command("python print(gdb.selected_thread() is None)").strip() == "True"
-            return Stop(None if ended else int(self.command("output/x $pc"), 16))
+            ended = self._gdb.command("python print(gdb.selected_thread() is None)", seconds).strip() == "True"
+            return Stop(None if ended else int(self._gdb.command("output/x $pc", seconds), 16))
         if found is None:
-            return Stop(int(self.command("output/x $pc"), 16))
+            return Stop(int(self._gdb.command("output/x $pc", seconds), 16))
         return Stop(int(found["pc"], 16), " ".join(found["text"].partition("\t//")[0].split()))
 
     def step(self, count: int = 1, *, timeout: float | None = None) -> Stop:
@@ -147,9 +170,17 @@ class Commands(ABC):
         if stop.pc == address:
             return stop
         self.command(f"thbreak *{address:#x}")
-        stop = self.continue_(timeout=timeout)
+        breakpoint_number = self.evaluate("$bpnum")
+        not_reached = f"{place if isinstance(place, str) else hex(place)} was not reached"
+        try:
+            stop = self.continue_(timeout=timeout)
+        except TimedOut as error:
+            self.command(f"delete {breakpoint_number}")
+            raise TimedOut(f"{not_reached}; {error}") from None
         if stop.pc != address:
-            raise TargetError(f"{place if isinstance(place, str) else hex(place)} was not reached; {stop}")
+            if not stop.ended:
+                self.command(f"delete {breakpoint_number}")
+            raise TargetError(f"{not_reached}; {stop}")
         return stop
 
     def run_to_instruction(self, pattern: str, *, most: int = 10_000, timeout: float | None = None) -> Stop | None:
@@ -157,9 +188,15 @@ class Commands(ABC):
 
         At least one instruction is stepped. ``None`` when ``most`` were, or the machine ended, before one matched.
         """
-        expression = re.compile(pattern)
+        expression = regular_expression(pattern)
+        seconds = self._seconds(timeout)
+        deadline = time.monotonic() + seconds
         for _ in range(most):
-            stop = self.step(timeout=timeout)
+            try:
+                stop = self.step(timeout=max(deadline - time.monotonic(), _NO_TIME))
+            except TimedOut:
+                place = self._where(_AFTER_TIME_OUT_SECONDS)
+                raise TimedOut(f"no instruction matches {pattern!r} within {seconds:g} s; {place}") from None
             if stop.ended:
                 return None
             if expression.match(stop.instruction):
@@ -274,6 +311,18 @@ class Commands(ABC):
         if self._target.qemu is None:
             raise NotOnThisTarget("there is no console: the session did not start the machine")
         return self._target.qemu.console
+
+
+def regular_expression(pattern: str) -> re.Pattern[str]:
+    """The pattern, compiled.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"{pattern!r} is no regular expression: {error}") from error
 
 
 def _line(command: str, assume: Mapping[str, int], *arguments: str) -> str:

@@ -9,7 +9,7 @@ from typing import NoReturn
 from kexecdbg.checks.verdict import Judgement
 from kexecdbg.errors import TargetError
 from kexecdbg.session.arrival import run_to_end
-from kexecdbg.session.commands import Address, Commands, Table
+from kexecdbg.session.commands import Address, Commands, Table, regular_expression
 from kexecdbg.session.failures import ExpectationFailed, NotOnThisTarget, TimedOut
 from kexecdbg.session.results import Relocation, Switch, Verdict, Walk
 
@@ -92,10 +92,14 @@ class Expectations(Commands):
         wrong = []
         if pa is not None and walk.pa != pa:
             wrong.append(f"to {pa:#x} (it is to {walk.pa:#x})")
-        for right, wanted in (("read", read), ("write", write), ("execute", execute)):
-            found = getattr(walk, right)
+        for adjective, found, wanted in (
+            ("readable", walk.read, read),
+            ("writable", walk.write, write),
+            ("executable", walk.execute, execute),
+        ):
             if wanted is not None and found is not wanted:
-                wrong.append(f"{right} {_yes_no(wanted)} (it is {_yes_no(found)})")
+                is_so = {None: "that is unknown", True: "it is", False: "it is not"}[found]
+                wrong.append(f"{'' if wanted else 'not '}{adjective} ({is_so})")
         if memory_type is not None and memory_type not in (walk.memory_type or ""):
             wrong.append(f"as {memory_type} (it is {walk.memory_type})")
         if wrong:
@@ -116,19 +120,23 @@ class Expectations(Commands):
             NotOnThisTarget: the session did not start the machine.
         """
         console = self._console
-        found = re.search(pattern, console.text)
+        expression = regular_expression(pattern)
+        found = expression.search(console.text)
         if found is not None:
             return found
+        seconds = self._seconds(timeout)
         stop = self.where()
         if not stop.ended:
             self.resume()
         try:
-            return console.wait_for(pattern, self._seconds(timeout))
-        except TargetError as error:
-            _fail(f"expected {pattern!r} on the console; {error}", _last_lines(console.text))
+            return console.wait_for(pattern, seconds)
+        except TargetError:  # the console's text and the place say more
+            pass
         finally:
             if not stop.ended:
-                self.interrupt()
+                stop = self.interrupt()
+        place = str(stop) if stop.ended else f"after {seconds:g} s the CPU is at {stop}"
+        _fail(f"expected {pattern!r} on the console; it did not come, {place}", _last_lines(console.text))
 
     def expect_arrival(self, *, timeout: float | None = None) -> None:
         """The machine runs on to where it should come: a lab guest to its end, a kernel's kexec to the second init.
@@ -167,9 +175,5 @@ def _summary(verdict: Verdict) -> str:
     return f"the verdict is {verdict.judgement.value.upper()}{f', {causes}' if causes else ''}{syndrome}"
 
 
-def _yes_no(right: bool | None) -> str:
-    return "unknown" if right is None else "yes" if right else "no"
-
-
 def _last_lines(console: str, count: int = 10) -> str:
-    return "\n".join(console.replace("\r", "").splitlines()[-count:])
+    return "\n".join(console.replace("\r", "").splitlines()[-count:]) or "(nothing was printed)"
