@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from pygdbmi.gdbcontroller import GdbController
 from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.resources import data_root
 from kexecdbg.session.failures import GdbEnded, TimedOut
+from kexecdbg.session.gdb_answer import GdbAnswer
 from kexecdbg.session.marks import OUTPUT_MARK
 from kexecdbg.session.mi_output import MiOutput
 
@@ -37,12 +37,6 @@ _LAST_LINES = 4
 _OUTSIDE_THE_TERMINAL = ("sh", "-c", 'ulimit -c 0 && exec setsid "$0" "$@"')
 """Should GDB crash, it leaves no core file in the user's folder. A Ctrl-C at the terminal reaches only us, not GDB and
 what it has started (a replay on a pipe would end): :meth:`GdbSession.interrupt` passes it on."""
-
-
-_RAISED_IN_PYTHON = re.compile(r"^Traceback .*:\n(?:[ \t].*\n)+(?:gdb\.GdbError: )?(.+)", re.MULTILINE)
-"""What a traceback ends with: GDB 13's error message after a script, or ``python``, is only that there was an error."""
-_IN_A_SCRIPT = re.compile(r"^.+:\d+: Error in sourced command file:\n")
-"""Before the message of what went wrong in a script."""
 
 
 def gdb_program() -> str:
@@ -210,7 +204,7 @@ class GdbSession:
 
     def _collect(self, line: str, seconds: float, listener: CommandListener | None) -> str:
         try:
-            printed, problem = self._until_answered(line, seconds, listener)
+            answer = self._until_answered(line, seconds, listener)
         except TimeoutError:
             self._interrupt_and_drain(line)
             raise TimedOut(f"{line}: not finished within {seconds:g} s; interrupted") from None
@@ -218,9 +212,9 @@ class GdbSession:
             # So that the session can be left in good order.
             self._interrupt_and_drain(line)
             raise
-        if problem is not None:
-            raise TargetError(problem)
-        return printed
+        if answer.problem is not None:
+            raise TargetError(answer.problem)
+        return answer.printed
 
     def _interrupt_and_drain(self, line: str) -> None:
         self.interrupt()
@@ -228,45 +222,19 @@ class GdbSession:
         with contextlib.suppress(TimeoutError):
             self._until_answered(line, _INTERRUPT_SECONDS, None)
 
-    def _until_answered(self, line: str, seconds: float, listener: CommandListener | None) -> tuple[str, str | None]:
-        """What was printed until GDB answered the second command, and the first one's error if it had one."""
-        printed: list[str] = []
-        problem: str | None = None
-        logged: list[str] = []
-
-        def tell(text: str) -> None:
-            if listener is not None and text:
-                listener.printed(text)
-
+    def _until_answered(self, line: str, seconds: float, listener: CommandListener | None) -> GdbAnswer:
+        """The answer to the command that has just been sent, complete."""
+        answer = GdbAnswer(self._token, _unheard if listener is None else listener.printed)
         deadline = time.monotonic() + seconds
         while (remaining := deadline - time.monotonic()) > 0:
             responses = self._responses(remaining)
             if listener is not None and not responses:
                 listener.waiting()
             for place, response in enumerate(responses, 1):
-                kind, payload = response["type"], response["payload"]
-                if kind == "log":
-                    logged.append(payload or "")
-                    continue
-                is_error = kind == "result" and response["message"] == "error"
-                said = "".join(logged)
-                logged.clear()
-                if not is_error:  # whose message is what was logged
-                    tell(said)
-                if kind in ("console", "target") and payload:
-                    # The monitor ends its lines as a terminal wants them.
-                    printed.append(payload.replace("\r\n", "\n"))
-                    tell(printed[-1])
-                elif kind == "output":
-                    tell(f"{payload}\n")
-                elif kind == "result" and response["token"] == self._token:
-                    if is_error:
-                        problem = _IN_A_SCRIPT.sub("", payload.get("msg", "GDB reports an error without a message"))
-                        if raised := _RAISED_IN_PYTHON.findall(said):
-                            problem = raised[-1]
-                elif kind == "result" and response["token"] == self._token + 1:
+                answer.take(response)
+                if answer.is_complete:
                     self._unasked.extend(responses[place:])
-                    return "".join(printed), problem
+                    return answer
             if self.has_ended:
                 raise GdbEnded(f"{line}: GDB has ended")
         raise TimeoutError
@@ -352,3 +320,7 @@ class GdbSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _unheard(text: str) -> None:
+    """Nobody listens."""
