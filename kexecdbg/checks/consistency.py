@@ -23,9 +23,10 @@ from kexecdbg.checks.output_size import output_size_problem
 from kexecdbg.errors import ArchitectureError, RegisterUnknownError
 from kexecdbg.machine.state import CpuState
 
-_HCR_RW = 0x8000_0000
-_HCR_VHE_HOST = 0x4_8800_0000
-"""E2H, TGE and RW: a host kernel at EL2, the only common use of E2H=1."""
+HCR_WITHOUT_VHE = 0x8000_0000
+"""HCR_EL2 with RW alone: a hypervisor, or firmware, that leaves EL1 to AArch64."""
+HCR_VHE_HOST = 0x4_8800_0000
+"""HCR_EL2 with E2H, TGE and RW: a host kernel at EL2, the only common use of E2H=1."""
 _MMFR0 = "ID_AA64MMFR0_EL1"
 
 
@@ -124,8 +125,8 @@ def _judge_level(registers: RegisterValues, el: int) -> Consistency:
     e2h = effective_e2h(registers)
     if e2h is not None:
         return _judge(registers, Regime.EL2_0 if e2h else Regime.EL2)[0]
-    narrow, narrow_clauses = _judge(registers, Regime.EL2, {"HCR_EL2": _HCR_RW})
-    wide, wide_clauses = _judge(registers, Regime.EL2_0, {"HCR_EL2": _HCR_VHE_HOST})
+    narrow, narrow_clauses = _judge(registers, Regime.EL2, {"HCR_EL2": HCR_WITHOUT_VHE})
+    wide, wide_clauses = _judge(registers, Regime.EL2_0, {"HCR_EL2": HCR_VHE_HOST})
     deciding = next(name for name in ("TCR_EL2", *_controls(2)) if registers.get(name) is not None)
     by_value = decode(deciding, registers.get(deciding) or 0, registers)
     chosen, clauses = narrow, wide_clauses
@@ -346,7 +347,7 @@ def _filled(state: CpuState, regime: Regime) -> CpuState:
     """``state`` with a value for what is unknown and decides nothing that is judged from the result."""
     facts = regime.facts
     names = (facts.sctlr, facts.tcr, facts.ttbr0, *((facts.ttbr1,) if facts.ttbr1 else ()))
-    neutral = {**dict.fromkeys(names, 0), "HCR_EL2": _HCR_RW}
+    neutral = {**dict.fromkeys(names, 0), "HCR_EL2": HCR_WITHOUT_VHE}
     return state.with_values({name: value for name, value in neutral.items() if state.get(name) is None})
 
 

@@ -14,16 +14,13 @@ from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
 from kexecdbg.arm64.regimes import SCTLR_M, Regime, current_el, regime_of
-from kexecdbg.checks.consistency import Consistency, consistency_of
+from kexecdbg.checks.consistency import HCR_VHE_HOST, HCR_WITHOUT_VHE, Consistency, consistency_of
 from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.partly_known import NO_ADDRESS
-from kexecdbg.checks.situation import Situation, situation_at
+from kexecdbg.checks.situation import NoSwitchError, Situation, situation_at
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError, UsageError
 from kexecdbg.machine.state import CpuState
 
-_HCR_RW = 0x8000_0000
-_HCR_VHE_HOST = 0x4_8800_0000
-"""E2H, TGE and RW: a host kernel at EL2."""
 _MAX_ADDRESS = (1 << 64) - 1
 _INTERRUPTS_MASKED = 0x3C0
 _SP_ELX = 1
@@ -122,13 +119,13 @@ def _level(values: Mapping[str, int], regime: Regime | None) -> tuple[int, str]:
 def _hcr(values: Mapping[str, int], el: int, regime: Regime | None) -> tuple[int, str]:
     """An HCR_EL2 for values without one, and the sentence that says so."""
     if el < 2:
-        return _HCR_RW, f"HCR_EL2 is not given: {_HCR_RW:#x}, stage 2 off."
+        return HCR_WITHOUT_VHE, f"HCR_EL2 is not given: {HCR_WITHOUT_VHE:#x}, stage 2 off."
     if regime is not None:
-        hcr = _HCR_VHE_HOST if regime is Regime.EL2_0 else _HCR_RW
+        hcr = HCR_VHE_HOST if regime is Regime.EL2_0 else HCR_WITHOUT_VHE
         return hcr, f"HCR_EL2 is not given: {hcr:#x}, for --regime {regime.value}."
     judged = next((each for each in consistency_of(values) if each.regime.facts.el == el), None)
     if judged is None or "HCR_EL2" not in judged.assumed:
-        return _HCR_RW, f"HCR_EL2 is not given: {_HCR_RW:#x}, E2H=0."
+        return HCR_WITHOUT_VHE, f"HCR_EL2 is not given: {HCR_WITHOUT_VHE:#x}, E2H=0."
     return judged.assumed["HCR_EL2"], judged.reading
 
 
@@ -150,9 +147,8 @@ def given_switch(
     if next_pc is None and _has_code(given.state, memory):
         try:
             situation = situation_at(given.state, memory)
-        except UsageError as error:
-            reason = str(error).partition("; run kexec-step")[0]
-            raise UsageError(f"{reason}; --next ADDRESS judges the registers as they are given") from None
+        except NoSwitchError as error:
+            raise UsageError(f"{error.reason}; --next ADDRESS judges the registers as they are given") from None
         return GivenSwitch(situation, _consistency(situation.after, given), given.guessed, given.remarks)
     return _assumed(given, memory, next_pc)
 

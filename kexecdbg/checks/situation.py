@@ -31,6 +31,18 @@ from kexecdbg.machine.state import CpuState
 _Answer = TypeVar("_Answer")
 
 
+class NoSwitchError(UsageError):
+    """The PC is at no switch, and none is ahead.
+
+    Attributes:
+        reason: what is there instead, and how far the code could be followed; the message says also what to type.
+    """
+
+    def __init__(self, reason: str, hint: str) -> None:
+        self.reason = reason
+        super().__init__(f"{reason}; {hint}")
+
+
 @dataclass(frozen=True)
 class Situation:
     """The state before and after the write at ``site``, and memory.
@@ -208,7 +220,8 @@ def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:
     SCTLR_ELx with M set: then the write counts as made and the PC is the next fetch.
 
     Raises:
-        UsageError: none of these is the case; the message says how far the code could be followed and what to type.
+        NoSwitchError: none of these is the case.
+        UsageError: the assumed SCTLR_ELx has M clear.
         RegisterUnknownError, MemoryUnreadableError: the PC or its instruction is not known.
     """
     pc = state.require("PC", "which instruction comes next")
@@ -229,7 +242,7 @@ def situation_at(state: CpuState, memory: PhysicalMemory) -> Situation:
         ahead = pending_write(instruction_at(found.state, found.memory, found.evaluation.stop.address), found.state)
         assert ahead is not None
         return replace(_at_write(found.state, found.memory, ahead), approach=found.evaluation.steps, start=state)
-    raise UsageError(_not_found(state, regime, instruction, found))
+    raise _no_switch(state, regime, instruction, found)
 
 
 def _changes_live_tables(write: PendingWrite, regime: Regime, state: CpuState) -> bool:
@@ -243,14 +256,12 @@ def _at_write(state: CpuState, memory: PhysicalMemory, write: PendingWrite) -> S
     return Situation(state, after, memory, site, site + INSTRUCTION_SIZE)
 
 
-def _not_found(state: CpuState, regime: Regime, instruction: Instruction, found: Approach) -> str:
+def _no_switch(state: CpuState, regime: Regime, instruction: Instruction, found: Approach) -> NoSwitchError:
+    clauses = [f"{instruction.address:#x}: {instruction.text} does not switch the MMU on"]
+    if found.evaluation.steps:
+        clauses.append(f"followed to {found.evaluation.stop.text}")
     if mmu_enabled(regime, state):
-        hint = "the MMU is already on; kexec-why explains a CPU that is stuck"
-    else:
-        hint = f"run kexec-step to get there, or give --assume {regime.facts.sctlr}=VALUE"
-    followed = f"followed to {found.evaluation.stop.text}" if found.evaluation.steps else ""
-    return "; ".join(
-        part
-        for part in (f"{instruction.address:#x}: {instruction.text} does not switch the MMU on", followed, hint)
-        if part
-    )
+        clauses.append("the MMU is already on")
+        return NoSwitchError("; ".join(clauses), "kexec-why explains a CPU that is stuck")
+    hint = f"run kexec-step to get there, or give --assume {regime.facts.sctlr}=VALUE"
+    return NoSwitchError("; ".join(clauses), hint)
