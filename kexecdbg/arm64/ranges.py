@@ -175,6 +175,11 @@ class TableScan:
         """Tables read, each counted once."""
         return len(self.table_places)
 
+    @property
+    def is_upper(self) -> bool:
+        """Whether it is the table of the upper address range, TTBR1's."""
+        return self.regime is not None and self.register == self.regime.facts.ttbr1
+
 
 def select_ranges(
     ranges: Iterable[MappedRange],

@@ -108,14 +108,13 @@ def points_of(state: RegisterValues, scan: TableScan) -> tuple[Point, ...]:
     points = [Point(PointKind.TABLE, start, start + size, physical=True) for start, size in scan.table_places]
     if scan.regime is None:
         return ()  # the CPU's addresses are none of stage 2, and the tables lie behind it
-    upper = scan.register.startswith("TTBR1")
     for kind, name, size in (
         (PointKind.PC, "PC", 4),
         (PointKind.VECTORS, scan.regime.facts.vbar, VECTORS_SIZE),
         (PointKind.SP, "SP", 1),
     ):
         value = state.get(name)
-        if value is not None and scan.regime.facts.is_upper(value) == upper:
+        if value is not None and scan.regime.facts.is_upper(value) == scan.is_upper:
             points.append(Point(kind, value, value + size))
     return tuple(points)
 
@@ -142,10 +141,9 @@ def address_map(
     placed, unmapped = _place(points, ranges)
     unread = tuple(_unread(scan))
     shift = scan.table_format.input_bits
-    upper = scan.register.startswith("TTBR1")
     return AddressMap(
-        start=_ADDRESSES - (1 << shift) if upper else 0,
-        end=_ADDRESSES if upper else 1 << shift,
+        start=_ADDRESSES - (1 << shift) if scan.is_upper else 0,
+        end=_ADDRESSES if scan.is_upper else 1 << shift,
         blocks=tuple(_block(group, placed) for group in _groups(ranges, placed, most)),
         unmapped=tuple(
             point

@@ -79,7 +79,7 @@ def _merged(runs: Iterable[_Run]) -> Iterator[_Run]:
 def _with_holes(ranges: Sequence[MappedRange], scan: TableScan) -> Iterator[_Run]:
     form = scan.table_format
     size = 1 << form.input_bits
-    position = (1 << 64) - size if scan.register.startswith("TTBR1") else 0
+    position = (1 << 64) - size if scan.is_upper else 0
     end = position + size
     for item in ranges:
         yield from _holes(position, item.va, form)

@@ -70,8 +70,7 @@ def address_spaces(moment: Moment) -> tuple[AddressSpaceView, ...]:
 
 
 def _view(scan: TableScan, moment: Moment) -> AddressSpaceView:
-    upper = scan.register.startswith("TTBR1")
-    mine = [mark for mark in moment.marks if moment.regime.facts.is_upper(mark.address) == upper]
+    mine = [mark for mark in moment.marks if moment.regime.facts.is_upper(mark.address) == scan.is_upper]
     form = scan.table_format
     if any(problem.kind is ProblemKind.CONFIGURATION for problem in scan.problems):
         summary = "not walked"
@@ -91,7 +90,7 @@ def _view(scan: TableScan, moment: Moment) -> AddressSpaceView:
         map=address_map(scan.ranges, mine, title) if scan.ranges else None,
         ranges=tuple(_range(item, mine) for item in scan.ranges[:MOST_RANGES]),
         more=max(0, len(scan.ranges) - MOST_RANGES),
-        command=f"walk-ttbr{int(upper)}",
+        command=f"walk-ttbr{int(scan.is_upper)}",
         problems=(*(problem.text for problem in scan.problems[:_MOST_PROBLEMS]), *more_problems),
         output="IPA" if scan.output_is_ipa else "PA",
         has_el0=any(item.user is not None for item in scan.ranges),
