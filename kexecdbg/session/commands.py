@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from kexecdbg.errors import TargetError, UsageError
-from kexecdbg.qemu.process import Console
+from kexecdbg.qemu.serial_console import SerialConsole
 from kexecdbg.session import documents
 from kexecdbg.session.failures import NotOnThisTarget, TimedOut
 from kexecdbg.session.gdb import CommandListener, CommandResult, GdbSession
@@ -307,7 +307,7 @@ class Commands(ABC):
         return self._console.text
 
     @property
-    def _console(self) -> Console:
+    def _console(self) -> SerialConsole:
         if self._target.qemu is None:
             raise NotOnThisTarget("there is no console: the session did not start the machine")
         return self._target.qemu.console

@@ -22,7 +22,8 @@ from kexecdbg.lab.linux import initramfs
 from kexecdbg.lab.linux.initramfs import Entry
 from kexecdbg.lab.linux.kernel_image import load_image
 from kexecdbg.lab.linux.packages import Tools, fetch_kernel, fetch_symbols
-from kexecdbg.qemu.process import Console, MachineOptions, QemuProcess
+from kexecdbg.qemu.process import MachineOptions, QemuProcess
+from kexecdbg.qemu.serial_console import SerialConsole
 
 INIT = (Path(__file__).parent / "init.sh").read_bytes()
 DEBIAN = Path("debian")
@@ -110,7 +111,7 @@ class LinuxMachine:
         self._since = time.monotonic()
 
     @property
-    def console(self) -> Console:
+    def console(self) -> SerialConsole:
         """Its serial port."""
         return self.qemu.console
 

@@ -12,7 +12,7 @@ from kexecdbg.checks.relocating.approach import SYMBOLS
 from kexecdbg.errors import UsageError
 from kexecdbg.lab.linux.guest import DEBIAN, LinuxGuest, LinuxMachine, boot_linux
 from kexecdbg.lab.linux.packages import Tools, cache_directory, fetch_kernel, fetch_symbols
-from kexecdbg.qemu.process import Console
+from kexecdbg.qemu.serial_console import SerialConsole
 from kexecdbg.session.gdb import CommandResult, GdbSession
 from kexecdbg.ui.style import style_for
 
@@ -246,7 +246,7 @@ def _report(machine: LinuxMachine, release: str, arguments: argparse.Namespace) 
     print("\n".join([*rows, style.bold(f"{'all':<12}{total:8.2f} s")]))
 
 
-def _follow(console: Console, ended: threading.Event) -> None:
+def _follow(console: SerialConsole, ended: threading.Event) -> None:
     known = 0
     while not ended.is_set():
         text = console.more(known, _CONSOLE_SECONDS)
