@@ -7,12 +7,12 @@ from kexecdbg.arm64.evaluation.loads_and_stores import load_store, syndrome_of
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.instructions import Instruction
 from kexecdbg.arm64.syndromes import data_abort_esr, instruction_abort_esr
+from kexecdbg.arm64.syndromes.ec import SP_ALIGNMENT, UNKNOWN_REASON
 from kexecdbg.checks.prediction import ExceptionRecord
 
 _ALIGNMENT_FAULT = 0x21
-_ESR_UNKNOWN_REASON = 0x0200_0000
-"""ESR_ELx of an undefined instruction: EC 0, IL 1 (Arm ARM D24.2.40)."""
-_ESR_SP_ALIGNMENT = 0x26 << 26 | 1 << 25
+_ESR_UNKNOWN_REASON = UNKNOWN_REASON << 26 | 1 << 25
+_ESR_SP_ALIGNMENT = SP_ALIGNMENT << 26 | 1 << 25
 _ISV = 1 << 24
 
 

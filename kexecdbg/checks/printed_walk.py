@@ -31,6 +31,7 @@ from kexecdbg.arm64.geometry import (
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.arm64.permissions import TWO_RANGE_LAYOUT, Denials, PermissionRules, decide
 from kexecdbg.arm64.regimes import PSTATE_PAN, SCTLR_WXN, WIDE_TCR
+from kexecdbg.arm64.syndromes.ec import ABORTS, ABORTS_OF_LOWER_EL, INSTRUCTION_ABORTS, ec_of
 from kexecdbg.machine.pasted_text import PrintedWalk
 
 _GRANULES = {4: GRANULE_4K, 16: GRANULE_16K, 64: GRANULE_64K}
@@ -228,18 +229,14 @@ def _what_is_printed(judged: WalkJudgement) -> str:
     )
 
 
-_ABORTS = {0x20: True, 0x21: False, 0x24: True, 0x25: False}  # EC: taken from a lower level?
-_FETCH_CLASSES = (0x20, 0x21)
-
-
 def _compare(
     judged: WalkJudgement, rights: tuple[Denials, Denials] | None, esr: int | None, registers: RegisterValues
 ) -> tuple[Agreement, str]:
     """Whether syndrome and entries tell the same, with a sentence."""
     if esr is None:
         return Agreement.OPEN, "The text has no syndrome to hold it against."
-    ec, status = bits(esr, 31, 26), bits(esr, 5, 0)
-    if ec not in _ABORTS:
+    ec, status = ec_of(esr), bits(esr, 5, 0)
+    if ec not in ABORTS:
         return Agreement.OPEN, "The syndrome is no Instruction or Data Abort: it says nothing about these entries."
     if status >> 2 == 1 or status == 0x2B:
         return _compare_translation(judged, -1 if status == 0x2B else status & 3)
@@ -284,9 +281,9 @@ def _compare_permission(
     leaf = judged.leaf
     if leaf is None or rights is None or leaf.level != level:
         return Agreement.DIFFERS, f"The syndrome says {said}, but the leaf is not there. {_NEITHER}"
-    ec = bits(esr, 31, 26)
-    access = Access.FETCH if ec in _FETCH_CLASSES else Access.WRITE if bit(esr, 6) else Access.READ
-    denials = rights[_ABORTS[ec]]
+    ec = ec_of(esr)
+    access = Access.FETCH if ec in INSTRUCTION_ABORTS else Access.WRITE if bit(esr, 6) else Access.READ
+    denials = rights[ec in ABORTS_OF_LOWER_EL]
     reasons = {Access.FETCH: denials.execute, Access.WRITE: denials.write, Access.READ: denials.read}[access]
     if reasons:
         because = ", ".join(reason.value for reason in reasons)

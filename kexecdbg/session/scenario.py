@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
-from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.syndromes.ec import CALLS, ec_of
 from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.errors import TargetError
 from kexecdbg.lab.boot import LabMachine, boot
@@ -21,8 +21,6 @@ from kexecdbg.session import documents
 from kexecdbg.session.arrival import run_to_end, syndrome, vectors_of
 from kexecdbg.session.gdb import GdbSession
 
-_CALLS = (0x15, 0x16, 0x17)
-"""Exception classes of SVC, HVC and SMC, which code makes on purpose (Arm ARM D24.2.40, ESR_ELx.EC)."""
 _SECONDS = 30.0
 
 ExceptionJson = Mapping[str, str | None]
@@ -190,7 +188,7 @@ def _json(record: ExceptionRecord | None) -> ExceptionJson | None:
 
 
 def _first_two(exceptions: Sequence[LoggedException]) -> dict[str, ExceptionJson | None]:
-    faults = [exception for exception in exceptions if bits(exception.esr, 31, 26) not in _CALLS]
+    faults = [exception for exception in exceptions if ec_of(exception.esr) not in CALLS]
     two: list[ExceptionJson | None] = [
         {
             "esr": f"{exception.esr:#x}",

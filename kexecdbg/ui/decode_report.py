@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from kexecdbg.arm64.registers import decode
 from kexecdbg.arm64.registers.model import DecodedRegister
 from kexecdbg.arm64.syndromes import Syndrome, decode_syndrome, read_along
+from kexecdbg.arm64.syndromes.ec import ABORTS
 from kexecdbg.checks.consistency import Consistency, consistency_of
 from kexecdbg.checks.printed_walk import WalkJudgement, judge_walk
 from kexecdbg.machine.pasted_text import PastedText
 from kexecdbg.machine.state import CpuState
-
-_ABORTS = (0x20, 0x21, 0x24, 0x25)
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Report:
     @property
     def faults(self) -> bool:
         """Whether the registers make an access fault, or the text reports an abort with its table entries."""
-        aborted = any(found.syndrome.ec in _ABORTS for found in self.syndromes)
+        aborted = any(found.syndrome.ec in ABORTS for found in self.syndromes)
         stopped = any(walk.stop is not None for walk in self.walks)
         return stopped or bool(self.walks and aborted) or any(judged.faults for judged in self.consistency)
 

@@ -8,12 +8,13 @@ from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.ranges import MappedRange
 from kexecdbg.arm64.registers.pstate import AARCH64_MODES
 from kexecdbg.arm64.syndromes import decode_syndrome
+from kexecdbg.arm64.syndromes.ec import ABORTS
 from kexecdbg.checks.finding import Finding, Severity
 from kexecdbg.checks.fixing import RepairPlan
 from kexecdbg.checks.prediction import Outcome
 from kexecdbg.checks.stuck.diagnosis import Condition, Diagnosis
 from kexecdbg.checks.stuck.origin import Origin, OriginSearch
-from kexecdbg.checks.stuck.syndrome import DATA_ABORTS, INSTRUCTION_ABORTS, HeldSyndrome, Standing
+from kexecdbg.checks.stuck.syndrome import HeldSyndrome, Standing
 from kexecdbg.checks.stuck.watch import Watch
 from kexecdbg.ui.style import Style, hanging
 from kexecdbg.ui.verdict_text import exception_text, finding_text, repair_text
@@ -202,7 +203,7 @@ def _translation_is_why(diagnosis: Diagnosis) -> bool:
     held = diagnosis.syndrome
     if held is None or held.standing is Standing.EARLIER:
         return diagnosis.mmu_on
-    return held.exception_class in INSTRUCTION_ABORTS | DATA_ABORTS
+    return held.exception_class in ABORTS
 
 
 def _suspects(suspects: Sequence[MappedRange], diagnosis: Diagnosis, style: Style) -> list[str]:

@@ -8,14 +8,14 @@ from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.faults import Access, Fault
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.arm64.registers.model import DecodedField
-from kexecdbg.arm64.syndromes.classes import (
+from kexecdbg.arm64.syndromes.classes import esr_fields, exception_class, summary_of
+from kexecdbg.arm64.syndromes.ec import (
     DATA_ABORT_LOWER,
     DATA_ABORT_SAME,
+    DATA_ABORTS,
     INSTRUCTION_ABORT_LOWER,
     INSTRUCTION_ABORT_SAME,
-    esr_fields,
-    exception_class,
-    summary_of,
+    ec_of,
 )
 from kexecdbg.arm64.syndromes.fault_status import fault_status_text
 from kexecdbg.arm64.syndromes.read_along import read_along
@@ -83,7 +83,7 @@ def decode_syndrome(esr: int, context: RegisterValues | None = None) -> Syndrome
         DecodedField(field.name, field.msb, field.lsb, field.value_in(esr), field.meaning(field.value_in(esr)))
         for field in fields
     )
-    ec = bits(esr, 31, 26)
+    ec = ec_of(esr)
     return Syndrome(esr, ec, exception_class(ec).text, bit(esr, 25), bits(esr, 24, 0), decoded, summary_of(esr))
 
 
@@ -119,6 +119,6 @@ def is_as_predicted(predicted: int, observed: int) -> bool:
     QEMU gives ISV and ISS[23:14] for every Data Abort that is taken to EL2 (target/arm, merge_syn_data_abort), the
     architecture only for those of stage 2 (Arm ARM D24.2.42, "ISV"); that difference is let pass.
     """
-    is_data_abort = predicted >> 26 in (DATA_ABORT_SAME, DATA_ABORT_LOWER)
+    is_data_abort = ec_of(predicted) in DATA_ABORTS
     ignored = _INSTRUCTION_SYNDROME if is_data_abort and not bit(predicted, _ISV) else 0
     return predicted & ~ignored == observed & ~ignored

@@ -9,15 +9,8 @@ from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.register_names import by_encoding
 from kexecdbg.arm64.registers.model import Field
 from kexecdbg.arm64.syndromes import iss
+from kexecdbg.arm64.syndromes.ec import ec_of
 from kexecdbg.arm64.syndromes.fault_status import fault_status_text, gpt_status_text
-
-INSTRUCTION_ABORT_LOWER, INSTRUCTION_ABORT_SAME = 0x20, 0x21
-DATA_ABORT_LOWER, DATA_ABORT_SAME = 0x24, 0x25
-PC_ALIGNMENT, SP_ALIGNMENT = 0x22, 0x26
-GRANULE_PROTECTION_CHECK = 0x1E
-WATCHPOINT_LOWER, WATCHPOINT_SAME = 0x34, 0x35
-INSTRUCTION_ABORTS = frozenset({INSTRUCTION_ABORT_LOWER, INSTRUCTION_ABORT_SAME})
-DATA_ABORTS = frozenset({DATA_ABORT_LOWER, DATA_ABORT_SAME})
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ def _by_field(name: str) -> Callable[[int], str]:
     """The meaning of one ISS field is the description."""
 
     def describe(esr: int) -> str:
-        for field in CLASSES[bits(esr, 31, 26)].iss_fields(esr):
+        for field in CLASSES[ec_of(esr)].iss_fields(esr):
             if field.name == name:
                 return field.meaning(field.value_in(esr))
         return ""
@@ -181,14 +174,14 @@ def exception_class(ec: int) -> ExceptionClass:
 
 def summary_of(esr: int) -> str:
     """One line: the class and what its ISS says."""
-    found = exception_class(bits(esr, 31, 26))
+    found = exception_class(ec_of(esr))
     detail = found.describe(esr) if found.describe else ""
     return f"{found.text}: {detail}" if detail else found.text
 
 
 def esr_fields(esr: int) -> tuple[Field, ...]:
     """Every field of the ESR_ELx value ``esr``: ISS2, EC, IL, ISS and the fields within ISS and ISS2."""
-    found = exception_class(bits(esr, 31, 26))
+    found = exception_class(ec_of(esr))
     detail = (found.describe(esr) if found.describe else "") or f"{bits(esr, 24, 0):#x}"
     return (
         Field("ISS2", 55, 32, lambda value: f"{value:#x}"),

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.interfaces import RegisterValues
-from kexecdbg.arm64.syndromes.classes import (
-    DATA_ABORT_LOWER,
+from kexecdbg.arm64.syndromes.ec import (
+    ABORTS_OF_LOWER_EL,
     DATA_ABORTS,
     GRANULE_PROTECTION_CHECK,
-    INSTRUCTION_ABORT_LOWER,
+    HAVE_FNV,
     INSTRUCTION_ABORTS,
     PC_ALIGNMENT,
     WATCHPOINT_LOWER,
     WATCHPOINT_SAME,
+    ec_of,
 )
 from kexecdbg.arm64.syndromes.fault_status import (
     ACCESS_FLAG_STATUS,
@@ -50,14 +51,14 @@ def _fault_address(esr: int, registers: RegisterValues, el: int) -> Iterator[str
     what = _what_far_holds(esr)
     if what is None:
         yield f"{name} {address:#x}: left over, this exception class does not set it."
-    elif _has_fnv(esr) and bit(esr, 10):
+    elif ec_of(esr) in HAVE_FNV and bit(esr, 10):
         yield f"{name} {address:#x}: not valid, the syndrome says FnV=1."
     else:
         yield f"{name} {address:#x}: {what}."
 
 
 def _what_far_holds(esr: int) -> str | None:
-    ec = bits(esr, 31, 26)
+    ec = ec_of(esr)
     if ec in INSTRUCTION_ABORTS:
         return "address of the fetch"
     if ec in DATA_ABORTS:
@@ -77,13 +78,9 @@ def _data_access(esr: int) -> str:
     return "write" if bit(esr, 6) else "read"
 
 
-def _has_fnv(esr: int) -> bool:
-    return bits(esr, 31, 26) in INSTRUCTION_ABORTS | DATA_ABORTS | {WATCHPOINT_LOWER, WATCHPOINT_SAME}
-
-
 def _intermediate_address(esr: int, registers: RegisterValues, el: int) -> Iterator[str]:
     hpfar = registers.get("HPFAR_EL2")
-    if el != 2 or hpfar is None or bits(esr, 31, 26) not in (INSTRUCTION_ABORT_LOWER, DATA_ABORT_LOWER):
+    if el != 2 or hpfar is None or ec_of(esr) not in ABORTS_OF_LOWER_EL:
         return
     page = bits(hpfar, 47, 4) << 12
     if bit(esr, 7):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction, decode_instruction
+from kexecdbg.arm64.syndromes.ec import PC_ALIGNMENT
 from kexecdbg.checks.copy_loop import ArgumentRead
 from kexecdbg.checks.exceptions import undefined_instruction
 from kexecdbg.checks.finding import Finding, Severity
@@ -18,8 +19,8 @@ from kexecdbg.kexec.argument import Role
 from kexecdbg.kexec.defects import AreaKind
 
 _FIELD_SIZE = 8
-_ESR_PC_ALIGNMENT = 0x22 << 26 | 1 << 25
-"""EC 0x22, IL 1 (Arm ARM D24.2.40)."""
+_ESR_PC_ALIGNMENT = PC_ALIGNMENT << 26 | 1 << 25
+"""With IL 1."""
 
 
 def _check(situation: Situation) -> Iterator[Finding]:

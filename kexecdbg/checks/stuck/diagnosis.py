@@ -12,20 +12,14 @@ from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, Instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.ranges import MappedRange
 from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
+from kexecdbg.arm64.syndromes.ec import INSTRUCTION_ABORTS, UNKNOWN_REASON
 from kexecdbg.arm64.walk import Walk, walk
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.stuck.loops import Loop, loop_at
 from kexecdbg.checks.stuck.origin import Origin, OriginSearch, find_origin
 from kexecdbg.checks.stuck.suspects import identity_mapped, mapped_ranges, wrong_regime_mappings
-from kexecdbg.checks.stuck.syndrome import (
-    EC_UNKNOWN_REASON,
-    INSTRUCTION_ABORTS,
-    HeldSyndrome,
-    Standing,
-    held_syndrome,
-    undefined_code,
-)
+from kexecdbg.checks.stuck.syndrome import HeldSyndrome, Standing, held_syndrome, undefined_code
 from kexecdbg.checks.stuck.vectors import VectorEntry, handler_code, vector_entry
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.state import CpuState
@@ -239,7 +233,7 @@ class _Look:
 
     def _why_recursive(self) -> str:
         assert self.held is not None
-        if self.held.exception_class in INSTRUCTION_ABORTS | {EC_UNKNOWN_REASON}:
+        if self.held.exception_class in INSTRUCTION_ABORTS | {UNKNOWN_REASON}:
             return (
                 f"{self.regime.facts.esr} says so, but the vector could be executed as tables and memory are now: they "
                 "have been changed since, or the CPU has others in its TLB and caches"

@@ -11,18 +11,13 @@ from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, decode_instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import RegimeFacts, regime_of
+from kexecdbg.arm64.syndromes.ec import DATA_ABORTS, HAVE_FNV, INSTRUCTION_ABORTS, UNKNOWN_REASON, WRITE_FAR, ec_of
 from kexecdbg.arm64.walk import walk
 from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.stuck.vectors import vector_entry
 from kexecdbg.errors import ArchitectureError, MemoryUnreadableError, RegisterUnknownError
 from kexecdbg.machine.state import CpuState
 
-EC_UNKNOWN_REASON = 0x00
-INSTRUCTION_ABORTS = frozenset({0x20, 0x21})
-DATA_ABORTS = frozenset({0x24, 0x25})
-_PC_ALIGNMENT = 0x22
-_WATCHPOINTS = frozenset({0x34, 0x35})
-_WRITES_FAR = INSTRUCTION_ABORTS | DATA_ABORTS | _WATCHPOINTS | {_PC_ALIGNMENT}
 _ESR_CM, _ESR_WNR, _ESR_FNV = 8, 6, 10
 _ALIGNMENT_FAULT = 0x21
 _SPSR_AARCH32 = 4
@@ -65,7 +60,7 @@ class HeldSyndrome:
     @property
     def exception_class(self) -> int:
         """ESR_ELx.EC."""
-        return bits(self.esr, 31, 26)
+        return ec_of(self.esr)
 
     @property
     def record(self) -> ExceptionRecord:
@@ -84,7 +79,7 @@ def held_syndrome(
     esr, elr = state.get(facts.esr), state.get(facts.elr)
     if esr is None or elr is None or (esr == 0 and elr == 0):
         return None  # as after reset
-    far = state.get(facts.far) if bits(esr, 31, 26) in _WRITES_FAR and not _far_invalid(esr) else None
+    far = state.get(facts.far) if ec_of(esr) in WRITE_FAR and not _far_invalid(esr) else None
     spsr = state.get(facts.spsr)
     source_el = None if spsr is None or bit(spsr, _SPSR_AARCH32) else bits(spsr, 3, 2)
     entry = vector_entry(state, facts, pc)
@@ -99,19 +94,19 @@ def held_syndrome(
 
 
 def _far_invalid(esr: int) -> bool:
-    return bits(esr, 31, 26) in INSTRUCTION_ABORTS | DATA_ABORTS | _WATCHPOINTS and bool(bit(esr, _ESR_FNV))
+    return ec_of(esr) in HAVE_FNV and bool(bit(esr, _ESR_FNV))
 
 
 def _meaning(state: CpuState, memory: PhysicalMemory, esr: int, far: int | None, elr: int, spsr: int | None) -> str:
     source = state if spsr is None else state.with_values({"PSTATE": spsr})
-    exception_class = bits(esr, 31, 26)
+    exception_class = ec_of(esr)
     try:
         if exception_class in INSTRUCTION_ABORTS and far is not None:
             return _compare_with_tables(source, memory, far, Access.FETCH, bits(esr, 5, 0))
         if exception_class in DATA_ABORTS and far is not None and not bit(esr, _ESR_CM):
             access = Access.WRITE if bit(esr, _ESR_WNR) else Access.READ
             return _compare_with_tables(source, memory, far, access, bits(esr, 5, 0))
-        if exception_class == EC_UNKNOWN_REASON:
+        if exception_class == UNKNOWN_REASON:
             return undefined_code(source, memory, elr)
     except (RegisterUnknownError, ArchitectureError) as error:
         return f"not compared with the tables: {error}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kexecdbg.arm64.bits import bit, bits
+from kexecdbg.arm64.syndromes.ec import SMC, ec_of
 from kexecdbg.lab.oracle.cases import LANDING, UNTOUCHED, Answer, Case, Status
 from kexecdbg.lab.oracle.predict import Observation, uncompared_esr_bits
 
-_EC_SMC = 0x17
 _EL1_SLOTS, _EL2_SLOTS = 0x100, 0x200
 
 
@@ -57,7 +57,7 @@ def _par(par: int) -> Observation:
 
 def _smc(answer: Answer) -> int | None:
     """The immediate of the SMC that came to EL3, if one did."""
-    return bits(answer.esr_el3, 15, 0) if bits(answer.esr_el3, 31, 26) == _EC_SMC else None
+    return bits(answer.esr_el3, 15, 0) if ec_of(answer.esr_el3) == SMC else None
 
 
 def _told_by_smc(answer: Answer) -> Observation:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.arm64.syndromes.ec import ABORTS_OF_LOWER_EL, WRITE_FAR, ec_of
 from kexecdbg.arm64.vectors import is_vector
 from kexecdbg.trace.records import ExceptionTaken
 
@@ -18,18 +18,15 @@ EXCEPTION_REGISTERS = (
 only when it changes the level (target/arm/internals.h, aarch64_save_sp)."""
 STACK_REGISTERS = tuple(f"SP_EL{el}" for el in range(4))
 
-_SETS_FAR = frozenset({0x20, 0x21, 0x22, 0x24, 0x25, 0x34, 0x35})
-"""Exception classes that write FAR_ELx: instruction and data aborts, PC alignment, watchpoints (Arm ARM D24.2.47)."""
-
 
 def sets_far(esr: int) -> bool:
     """Whether the exception with this syndrome writes FAR_ELx."""
-    return bits(esr, 31, 26) in _SETS_FAR
+    return ec_of(esr) in WRITE_FAR
 
 
 def is_stage_2_fault(esr: int, from_el: int, to_el: int) -> bool:
     """Whether the exception is an abort of a lower level that EL2 gets, which writes HPFAR_EL2."""
-    return to_el == 2 and from_el < to_el and bits(esr, 31, 26) in (0x20, 0x24)
+    return to_el == 2 and from_el < to_el and ec_of(esr) in ABORTS_OF_LOWER_EL
 
 
 def exception_between(

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.syndromes.ec import FAULTS, ec_of
 from kexecdbg.trace.reader import Trace
-
-_FAULT_CLASSES = frozenset({0x00, 0x0E, 0x20, 0x21, 0x22, 0x24, 0x25, 0x26, 0x2F})
-"""ESR_ELx.EC (Arm ARM D24.2.40): unknown instruction, illegal state, aborts, misaligned PC or SP, SError.
-
-System calls, traps to a hypervisor and debug exceptions are not faults.
-"""
 
 
 def first_fault(trace: Trace) -> int | None:
@@ -19,6 +13,6 @@ def first_fault(trace: Trace) -> int | None:
         TraceError: a part of the file is damaged.
     """
     for number, exception in trace.exceptions():
-        if exception.esr is not None and bits(exception.esr, 31, 26) in _FAULT_CLASSES:
+        if exception.esr is not None and ec_of(exception.esr) in FAULTS:
             return number + 1
     return None

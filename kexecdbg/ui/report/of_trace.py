@@ -7,8 +7,8 @@ from itertools import islice
 
 import numpy as np
 
-from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.instructions import Instruction, decode_instruction
+from kexecdbg.arm64.syndromes.ec import CALLS, ec_of
 from kexecdbg.checks.enable_site import writes_sctlr
 from kexecdbg.checks.judging import judge
 from kexecdbg.checks.prediction import ExceptionRecord
@@ -23,8 +23,6 @@ from kexecdbg.ui.report.time_line import TRANSLATION_REGISTERS, steps_of_trace
 from kexecdbg.ui.report.words import counted
 from kexecdbg.ui.trace_text import memory_text
 
-_CALLS = (0x15, 0x16, 0x17)
-"""Exception classes of SVC, HVC and SMC, which code makes on purpose (Arm ARM D24.2.40, ESR_ELx.EC)."""
 _WRITTEN = ("SCTLR_EL", "TTBR0_EL", "TTBR1_EL", "TCR_EL")
 """What a switch writes: the MMU itself, or tables that are in use."""
 _MOST_JUDGED = 16
@@ -77,7 +75,7 @@ def _landmarks(trace: Trace) -> Iterable[int]:
 
 
 def _is_fault(exception: ExceptionTaken) -> bool:
-    return exception.esr is None or bits(exception.esr, 31, 26) not in _CALLS
+    return exception.esr is None or ec_of(exception.esr) not in CALLS
 
 
 def _first_fault(trace: Trace) -> int | None:
