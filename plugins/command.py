@@ -6,6 +6,7 @@ import abc
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -13,7 +14,7 @@ import gdb
 
 from kexecdbg.errors import KexecdbgError, RegisterUnknownError, UsageError
 from kexecdbg.session.marks import OUTPUT_MARK
-from kexecdbg.ui.style import Style, hanging
+from kexecdbg.ui.style import WIDTH, Style, hanging
 
 from . import cpus, stop_history
 
@@ -84,7 +85,7 @@ class Command(abc.ABC, gdb.Command):
         if self.ANY_CPU:
             self.parser.add_argument("--cpu", type=int, metavar="N", help="of CPU N, not that of the selected thread")
         self.parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-        type(self).__doc__ = f"{self.SUMMARY}\n\n{self.parser.format_help()}"
+        type(self).__doc__ = f"{textwrap.fill(self.SUMMARY, WIDTH)}\n\n{self.parser.format_help()}"
         super().__init__(self.NAME, gdb.COMMAND_DATA)
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -119,7 +120,11 @@ class Command(abc.ABC, gdb.Command):
         if not self.REPEATS:
             self.dont_repeat()
         try:
-            arguments = self.parser.parse_args(gdb.string_to_argv(argument))
+            words = gdb.string_to_argv(argument)
+            if {"-h", "--help"} & set(words):
+                gdb.write(f"{self.__doc__}")
+                return
+            arguments = self.parser.parse_args(words)
             with cpus.on_cpu(self.cpu(arguments)):
                 document, text = self._run_here(arguments, _style())
         except KexecdbgError as error:
@@ -181,15 +186,17 @@ def evaluate_address(expression: str) -> int:
     """The value of a GDB expression (``$pc+4``, ``&symbol``, ``0x1b3080000``), unsigned 64 bits.
 
     Raises:
-        UsageError: GDB cannot evaluate it; the message says why.
+        UsageError: GDB cannot evaluate it, or it has no value, as a misspelt ``$register`` has; the message says why.
     """
     try:
         value = gdb.parse_and_eval(expression)
+        if value.type.code == gdb.TYPE_CODE_VOID:
+            raise UsageError(f"cannot evaluate {expression!r}: it has no value; is it the name of a register?")
         if value.type.strip_typedefs().code in (gdb.TYPE_CODE_ARRAY, gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION):
             value = gdb.parse_and_eval(f"&({expression})")
         return int(value.cast(gdb.lookup_type("unsigned long")))
     except gdb.error as error:
-        raise UsageError(f"cannot evaluate the address {expression!r}: {error}") from None
+        raise UsageError(f"cannot evaluate {expression!r}: {error}") from None
 
 
 def evaluate_range(option: str, text: str) -> tuple[int, int]:

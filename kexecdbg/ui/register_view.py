@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from kexecdbg.arm64.register_names import known_name
 from kexecdbg.arm64.registers import REGISTERS, decode
 from kexecdbg.arm64.registers.comparison import compare
+from kexecdbg.arm64.registers.model import DecodedRegister
 from kexecdbg.arm64.syndromes import read_along
-from kexecdbg.errors import TargetError
+from kexecdbg.errors import TargetError, UsageError
 from kexecdbg.machine.state import CpuState
 from kexecdbg.ui import register_text
 from kexecdbg.ui.comparison_text import comparison_text
@@ -23,11 +26,51 @@ _ALONG_COLUMN = 10
 _ABSENT = "this target does not provide it"
 
 
-def list_registers(state: CpuState, names: Sequence[str], asked_for: bool, raw: bool, style: Style) -> View:
+def asked_registers(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The registers that ``words``, each REGISTER or REGISTER.FIELD, ask for, each with the fields; none means all.
+
+    Raises:
+        UsageError: no register has such a name.
+    """
+    asked: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        name, dot, field = word.partition(".")
+        register = known_name(name)
+        known = asked.get(register)
+        asked[register] = (*(known or ()), field) if dot and known != () else ()
+    return asked
+
+
+def _with_fields(decoded: DecodedRegister, wanted: Sequence[str]) -> DecodedRegister:
+    """``decoded`` with the ``wanted`` fields only, and what is wrong with them; all of it if none is named."""
+    if not wanted:
+        return decoded
+    by_name = {field.name.upper(): field for field in decoded.fields}
+    unknown = [name for name in wanted if name.upper() not in by_name]
+    if unknown:
+        raise UsageError(
+            f"{decoded.name} has no field called {unknown[0]!r} on this machine; ask for {decoded.name} to see its fields"
+        )
+    fields = tuple(by_name[name.upper()] for name in wanted)
+    findings = [f for f in decoded.findings if any(f.lsb <= field.msb and field.lsb <= f.msb for field in fields)]
+    return replace(decoded, fields=fields, findings=tuple(findings))
+
+
+def list_registers(
+    state: CpuState,
+    names: Sequence[str],
+    asked_for: bool,
+    raw: bool,
+    style: Style,
+    fields: Mapping[str, Sequence[str]] | None = None,
+) -> View:
     """``names`` field by field when they were ``asked_for``, else a paragraph each; values only with ``raw``.
+
+    Of a register in ``fields`` only the fields that are named there, if any are.
 
     Raises:
         TargetError: registers were asked for and the target has none of them.
+        UsageError: a register has no such field.
     """
     values = {name: state.get(name) for name in names}
     if asked_for and all(value is None for value in values.values()):
@@ -41,10 +84,13 @@ def list_registers(state: CpuState, names: Sequence[str], asked_for: bool, raw: 
             if asked_for:
                 paragraphs.append(f"{name}: {_ABSENT}")
             continue
-        decoded = decode(name, value, state)
+        wanted = (fields or {}).get(name, ())
+        decoded = _with_fields(decode(name, value, state), wanted)
         document[name] = register_json(decoded)
         if not value and not decoded.findings and not asked_for and not raw:
             zero.append(name)
+        elif raw and wanted:
+            paragraphs += [f"{f'{name}.{field.name}':<20} {field.value:#x}" for field in decoded.fields]
         elif raw:
             paragraphs.append(f"{name:<20} {register_text.value_text(value)}")
         else:

@@ -21,7 +21,9 @@ class KexecRegs(Command):
     ANY_CPU = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("names", nargs="*", metavar="NAME", help="registers to show, one line a field")
+        parser.add_argument(
+            "names", nargs="*", metavar="NAME", help="registers, or REGISTER.FIELD, to show, one line a field"
+        )
         parser.add_argument("--el", type=int, choices=(1, 2, 3), help="the control registers of this exception level")
         parser.add_argument("--all", action="store_true", help="every register that the target provides")
         parser.add_argument("--raw", action="store_true", help="values only")
@@ -42,14 +44,16 @@ class KexecRegs(Command):
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         from kexecdbg.arm64.regimes import current_el
-        from kexecdbg.arm64.register_names import known_name
         from kexecdbg.arm64.registers import REGISTERS
         from kexecdbg.machine.control_registers import control_registers
-        from kexecdbg.ui.register_view import compare_levels, compare_times, list_registers
+        from kexecdbg.ui.register_view import asked_registers, compare_levels, compare_times, list_registers
 
         state = with_assumptions(selected_debugger().state(), arguments.assume)
-        if arguments.names:
-            names = tuple(known_name(name) for name in arguments.names)
+        fields = asked_registers(arguments.names)
+        if any(fields.values()) and (arguments.against or arguments.diff):
+            raise UsageError("--against and --diff compare whole registers; leave the field out")
+        if fields:
+            names = tuple(fields)
         elif arguments.all:
             names = tuple(name for name in REGISTERS if state.get(name) is not None)
         else:
@@ -61,7 +65,7 @@ class KexecRegs(Command):
             if not earlier:
                 raise UsageError("there is no stop before this one; step or continue first")
             return compare_times(state, earlier, names if arguments.names else None, style)
-        return list_registers(state, names, bool(arguments.names), arguments.raw, style)
+        return list_registers(state, names, bool(arguments.names), arguments.raw, style, fields)
 
 
 COMMAND = KexecRegs

@@ -127,6 +127,8 @@ def test_an_attached_machine_is_judged_from_the_shell() -> None:
 
 def test_registers_that_are_not_there(at_start: Bench) -> None:
     assert at_start.refused("kexec-regs NOSUCH").startswith("kexec-regs: no register is called 'NOSUCH'")
+    assert at_start.refused("kexec-regs HCR_EL2.RW --diff").endswith("compare whole registers; leave the field out")
+    assert "'$nosuch': it has no value" in at_start.refused("kexec-regs --assume HCR_EL2=$nosuch")
     assert at_start.refused("kexec-regs TTBR1_EL2") == "kexec-regs: TTBR1_EL2: this target does not provide it"
     assert at_start.refused("walk-ttbr0 $pc --regime EL3").startswith("walk-ttbr0: SCTLR_EL3 is unknown and ")
     assert at_start.refused("walk-ttbr0 $pc --regime EL3").endswith("give its value with --assume SCTLR_EL3=VALUE")
@@ -134,7 +136,7 @@ def test_registers_that_are_not_there(at_start: Bench) -> None:
 
 @pytest.mark.parametrize("expression", ["nosuch", "0x", "$nosuch", "1+", "'$pc +'", "{int}", "0x1b3_000"])
 def test_an_address_that_does_not_parse(at_start: Bench, expression: str) -> None:
-    assert at_start.refused(f"walk-ttbr0 {expression}").startswith("walk-ttbr0: cannot evaluate the address ")
+    assert at_start.refused(f"walk-ttbr0 {expression}").startswith("walk-ttbr0: cannot evaluate ")
 
 
 @pytest.mark.parametrize("assumption", ["TTBR0_EL2", "NOSUCH=1", "=1", "TTBR0_EL2=", "TTBR0_EL2=zz"])

@@ -95,6 +95,12 @@ def test_raw_shows_values_only(at_switch: Bench) -> None:
     assert at_switch.text("kexec-regs --raw SCTLR_EL2 MAIR_EL2 TTBR0_EL2").split() == [
         "SCTLR_EL2", "0x00000000", "MAIR_EL2", "0x0000bbff440c0400", "TTBR0_EL2", "0x00000001b3069000",
     ]  # fmt: skip
+    assert at_switch.text("kexec-regs --raw HCR_EL2.rw TCR_EL2.T0SZ").split() == [
+        "HCR_EL2.RW",
+        "0x1",
+        "TCR_EL2.T0SZ",
+        "0x10",
+    ]
 
 
 def test_all_shows_every_register_that_the_target_provides(at_switch: Bench) -> None:
@@ -374,6 +380,8 @@ def test_help_names_every_option(at_start: Bench, name: str) -> None:
     assert "--json" in options
     assert [option for option in options if option not in text] == []
     assert f"usage: {name}" in text
+    assert at_start.gdb.command(f"{name} --help") == text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_a_command_that_does_nothing_cannot_be_loaded(at_start: Bench) -> None:

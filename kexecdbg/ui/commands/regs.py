@@ -15,7 +15,9 @@ SUMMARY = "Show control registers of the machine at a gdbstub, or of those that 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which registers."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="registers to show, one line a field")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="registers, or REGISTER.FIELD, to show, one line a field"
+    )
     parser.add_argument("--el", choices=("1", "2", "3"), help="the control registers of this exception level")
     parser.add_argument("--all", action="store_true", help="every register that the target provides")
     add_source_arguments(parser)
@@ -33,20 +35,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _given(arguments: argparse.Namespace) -> int:
     """Registers that were given: those that are named, those of a level, or all."""
-    from kexecdbg.arm64.register_names import known_name
     from kexecdbg.arm64.registers import REGISTERS
     from kexecdbg.machine.control_registers import control_registers
-    from kexecdbg.ui.register_view import list_registers
+    from kexecdbg.ui.register_view import asked_registers, list_registers
 
     with given_machine(arguments) as machine:
-        if arguments.names:
-            names = tuple(known_name(name) for name in arguments.names)
+        fields = asked_registers(arguments.names)
+        if fields:
+            names = tuple(fields)
         elif arguments.el:
             names = control_registers(int(arguments.el))
         else:
             names = tuple(name for name in REGISTERS if name in machine.values)
         asked_for = bool(arguments.names or arguments.el)
-        document, text = list_registers(machine.state, names, asked_for, False, style_for(sys.stdout))
+        document, text = list_registers(machine.state, names, asked_for, False, style_for(sys.stdout), fields)
         for remark in machine.remarks:
             print(f"kexecdbg: {remark}", file=sys.stderr)
     print(json.dumps(document, indent=1) if arguments.json else text)

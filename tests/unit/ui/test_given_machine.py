@@ -127,6 +127,9 @@ def test_walk_without_tables_says_which_is_missing(shell: Shell) -> None:
 
 def test_regs_shows_what_was_given(shell: Shell) -> None:
     assert list(shell.json("regs", *MAIL)) == ["SCTLR_EL2", "TCR_EL2", "TTBR0_EL2", "MAIR_EL2"]
+    fields = shell.json("regs", *MAIL, "SCTLR_EL2.M", "tcr_el2.tg0", "TCR_EL2.PS")
+    shown = {name: [field["name"] for field in register["fields"]] for name, register in fields.items()}
+    assert shown == {"SCTLR_EL2": ["M"], "TCR_EL2": ["TG0", "PS"]}
     document = shell.json("regs", *MAIL, "tcr_el2", "HCR_EL2")
     assert (document["TCR_EL2"]["value"], document["HCR_EL2"]) == ("0x80843510", {"value": None})
 
@@ -152,6 +155,7 @@ def test_regs_shows_what_was_given(shell: Shell) -> None:
         (["walk", *MAIL, "--ttbr", "1", "0"], "the EL2 regime has no TTBR1"),
         (["walk", "--assume", "X0=1", "0"], "nothing given says which MMU it is about"),
         (["regs", *MAIL, "NOSUCH"], "no register is called 'NOSUCH'"),
+        (["regs", *MAIL, "TCR_EL2.M"], "TCR_EL2 has no field called 'M' on this machine; ask for TCR_EL2"),
     ],
 )
 def test_what_cannot_be_is_refused(shell: Shell, arguments: list[str], message: str) -> None:
