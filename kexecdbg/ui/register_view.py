@@ -48,9 +48,8 @@ def _with_fields(decoded: DecodedRegister, wanted: Sequence[str]) -> DecodedRegi
     by_name = {field.name.upper(): field for field in decoded.fields}
     unknown = [name for name in wanted if name.upper() not in by_name]
     if unknown:
-        raise UsageError(
-            f"{decoded.name} has no field called {unknown[0]!r} on this machine; ask for {decoded.name} to see its fields"
-        )
+        name = decoded.name
+        raise UsageError(f"{name} has no field called {unknown[0]!r} on this machine; ask for {name} to see its fields")
     fields = tuple(by_name[name.upper()] for name in wanted)
     findings = [f for f in decoded.findings if any(f.lsb <= field.msb and field.lsb <= f.msb for field in fields)]
     return replace(decoded, fields=fields, findings=tuple(findings))
