@@ -6,25 +6,13 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.arm64.pstate_views import PSTATE_VIEWS
 from kexecdbg.errors import RegisterUnknownError
-
-_VIEWS_OF_PSTATE = {
-    "CurrentEL": 0b11 << 2,
-    "DAIF": 0b1111 << 6,
-    "NZCV": 0b1111 << 28,
-    "PAN": 1 << 22,
-    "UAO": 1 << 23,
-    "DIT": 1 << 24,
-    "TCO": 1 << 25,
-    "SSBS": 1 << 12,
-    "SPSel": 1,
-}
-"""Registers that show part of PSTATE, and their bits, which are at the same place there (Arm ARM C5.2)."""
 
 
 def is_part_of_pstate(name: str) -> bool:
     """Whether the register shows a part of PSTATE and holds nothing else."""
-    return name in _VIEWS_OF_PSTATE
+    return name in PSTATE_VIEWS
 
 
 def shows_no_el2(names: Container[str]) -> bool:
@@ -55,9 +43,9 @@ class CpuState:
         if name in self.assumed:
             return self.assumed[name]
         value = self.source.get(name)
-        if value is None and name in _VIEWS_OF_PSTATE:
+        if value is None and name in PSTATE_VIEWS:
             pstate = self.get("PSTATE")
-            return None if pstate is None else pstate & _VIEWS_OF_PSTATE[name]
+            return None if pstate is None else pstate & PSTATE_VIEWS[name]
         return value
 
     def require(self, name: str, needed_for: str) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from kexecdbg.arm64.bits import bit, bits, mask
 from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.arm64.pstate_views import PSTATE_VIEWS
 
 ZERO_OR_SP = 31
 """Register number 31: XZR or SP, as the instruction has it."""
@@ -16,17 +15,6 @@ _FLAGS_LSB = 28
 _SPSEL = 0
 _GENERAL = {f"X{number}": number for number in range(31)}
 
-_PSTATE_VIEWS: Mapping[str, int] = {
-    "CurrentEL": 0b11 << 2,
-    "DAIF": 0xF << 6,
-    "SPSel": 1,
-    "PAN": 1 << 22,
-    "UAO": 1 << 23,
-    "DIT": 1 << 24,
-    "SSBS": 1 << 12,
-    "TCO": 1 << 25,
-}
-"""System registers that are views of PSTATE: their bits in the layout of SPSR_ELx. SPSel and the others keep place."""
 _DECIDES_TRANSLATION = frozenset({"PAN"})
 _PSTATE_FLAG_REGISTER = "NZCV"
 
@@ -129,9 +117,9 @@ class EvaluatedRegisters:
         """What ``MRS`` of ``name`` gives."""
         if name == _PSTATE_FLAG_REGISTER:
             return None if self.flags is None else self.flags << _FLAGS_LSB
-        if name in _PSTATE_VIEWS:
+        if name in PSTATE_VIEWS:
             unknown = self._pstate is None or name in self._unknown_views
-            return None if unknown else (self._pstate or 0) & _PSTATE_VIEWS[name]
+            return None if unknown else (self._pstate or 0) & PSTATE_VIEWS[name]
         if name == "SP_EL0" and self._pstate is not None and not bit(self._pstate, _SPSEL):
             return self.sp
         return self.get(name)
@@ -142,7 +130,7 @@ class EvaluatedRegisters:
             self.flags = None if value is None else bits(value, 31, _FLAGS_LSB)
         elif name == "SPSel":
             self._select_stack(value)
-        elif name in _PSTATE_VIEWS:
+        elif name in PSTATE_VIEWS:
             self._write_view(name, value)
         elif name == "SP_EL0" and self._pstate is not None and not bit(self._pstate, _SPSEL):
             self.sp = value
@@ -153,7 +141,7 @@ class EvaluatedRegisters:
         if self._pstate is None:
             return
         if value is not None:
-            self._pstate = self._pstate & ~_PSTATE_VIEWS[name] | value & _PSTATE_VIEWS[name]
+            self._pstate = self._pstate & ~PSTATE_VIEWS[name] | value & PSTATE_VIEWS[name]
             self._unknown_views -= {name}
         elif name in _DECIDES_TRANSLATION:
             self._pstate = None
