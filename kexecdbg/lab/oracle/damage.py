@@ -9,7 +9,8 @@ from kexecdbg.arm64.bits import mask
 from kexecdbg.arm64.regimes import Regime
 from kexecdbg.lab.oracle.cases import HOLE
 from kexecdbg.lab.oracle.draft import Draft
-from kexecdbg.lab.oracle.sparse_tables import Entry, encode_address
+from kexecdbg.lab.oracle.sparse_tables import Entry
+from kexecdbg.lab.tables import encode_address
 
 _COUNTS = (0, 0, 0, 0, 1, 1, 1, 1, 2)
 _ATTRIBUTE_BITS = (*range(2, 12), *range(50, 55), *range(59, 64))

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from kexecdbg.arm64.bits import mask
 from kexecdbg.arm64.geometry import LAST_LEVEL, TableFormat
+from kexecdbg.lab.tables import encode_address
 
 _LOW_ARENA, _HIGH_ARENA = 0x5000_0000, 0x1_4000_0000
 _ARENA_SIZE = 8 << 20
@@ -145,16 +146,6 @@ class SparseTables:
                 return self.table.output_address(found.value, shift) | address & mask(shift)
             base = self.table.output_address(found.value, self.table.granule.shift)
         return None
-
-
-def encode_address(table: TableFormat, address: int) -> int:
-    """The address bits of a descriptor."""
-    value = address & mask(48)
-    if table.ds:
-        return value | (address >> 48 & 3) << 48 | (address >> 50 & 3) << 8
-    if table.lpa:
-        return value & ~0xF000 | (address >> 48 & 0xF) << 12
-    return value
 
 
 def leaf_levels(table: TableFormat) -> list[int]:
