@@ -5,7 +5,6 @@ from __future__ import annotations
 from kexecdbg.arm64.faults import FaultKind
 from kexecdbg.arm64.ranges import MappedRange, TableScan
 from kexecdbg.checks.alternatives import alternatives
-from kexecdbg.checks.finding import DescriptorRepair
 from kexecdbg.checks.situation import Situation
 from kexecdbg.checks.table_base import tables_out_of_place
 
@@ -43,26 +42,6 @@ def leaf_evidence(situation: Situation, va: int) -> dict[str, int | str | None]:
         return {"va": va}
     leaf = levels[-1]
     return {"va": va, "address": leaf.address, "level": leaf.level, "descriptor": leaf.descriptor}
-
-
-def change_leaf(situation: Situation, item: MappedRange, what: str, *, set_bits: int) -> DescriptorRepair | None:
-    """The write that sets bits of the leaf of ``item``; ``None`` when it is not one leaf, or the fetch suffers."""
-    leaf = situation.walk(item.va).levels[-1]
-    return _write(situation, item, leaf.address, leaf.descriptor, (leaf.descriptor or 0) | set_bits, what)
-
-
-def unmap(situation: Situation, item: MappedRange) -> DescriptorRepair | None:
-    """The write that makes the leaf of ``item`` invalid; ``None`` when it is not one leaf, or the fetch suffers."""
-    leaf = situation.walk(item.va).levels[-1]
-    return _write(situation, item, leaf.address, leaf.descriptor, 0, "unmaps it")
-
-
-def _write(
-    situation: Situation, item: MappedRange, address: int, old: int | None, new: int, what: str
-) -> DescriptorRepair | None:
-    if item.size != item.page_size or old is None or not situation.cures_fetch(words={address: new}):
-        return None
-    return DescriptorRepair(address, old, new, what)
 
 
 def extent(start: int, end: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kexecdbg.arm64.faults import Access, Cause, CauseKind
+from kexecdbg.arm64.ranges import MappedRange
 from kexecdbg.arm64.walk import Walk
 from kexecdbg.checks.finding import DescriptorRepair, RegisterRepair
 from kexecdbg.checks.situation import Situation
@@ -91,6 +92,26 @@ def change_register(situation: Situation, register: str, new: int, what: str) ->
     if old is None or not situation.cures_fetch(registers={register: new}):
         return None
     return RegisterRepair(register, old, new, what)
+
+
+def change_leaf(situation: Situation, item: MappedRange, what: str, *, set_bits: int) -> DescriptorRepair | None:
+    """The write that sets bits of the leaf of ``item``; ``None`` when it is not one leaf, or the fetch suffers."""
+    leaf = situation.walk(item.va).levels[-1]
+    return _leaf_repair(situation, item, leaf.address, leaf.descriptor, (leaf.descriptor or 0) | set_bits, what)
+
+
+def unmap(situation: Situation, item: MappedRange) -> DescriptorRepair | None:
+    """The write that makes the leaf of ``item`` invalid; ``None`` when it is not one leaf, or the fetch suffers."""
+    leaf = situation.walk(item.va).levels[-1]
+    return _leaf_repair(situation, item, leaf.address, leaf.descriptor, 0, "unmaps it")
+
+
+def _leaf_repair(
+    situation: Situation, item: MappedRange, address: int, old: int | None, new: int, what: str
+) -> DescriptorRepair | None:
+    if item.size != item.page_size or old is None or not situation.cures_fetch(words={address: new}):
+        return None
+    return DescriptorRepair(address, old, new, what)
 
 
 def fetch_denials(situation: Situation) -> tuple[Cause, ...]:
