@@ -9,7 +9,7 @@ from kexecdbg.arm64.geometry import LAST_LEVEL
 from kexecdbg.arm64.ranges import ProblemKind
 from kexecdbg.checks.alternatives import alternatives
 from kexecdbg.checks.finding import Finding, Severity
-from kexecdbg.checks.mapped import trusted_scans
+from kexecdbg.checks.mapped_ranges import trusted_scans
 from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.rules.m14_descriptor_type import points_to_table

@@ -8,7 +8,7 @@ from kexecdbg.arm64.faults import CauseKind
 from kexecdbg.arm64.geometry import LAST_LEVEL
 from kexecdbg.arm64.ranges import ProblemKind, ScanProblem, TableScan
 from kexecdbg.checks.finding import DescriptorRepair, Finding, Severity
-from kexecdbg.checks.mapped import trusted_scans
+from kexecdbg.checks.mapped_ranges import trusted_scans
 from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation

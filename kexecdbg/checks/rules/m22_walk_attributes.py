@@ -11,9 +11,9 @@ from kexecdbg.arm64.memory_types import (
 from kexecdbg.arm64.ranges import MappedRange, TableScan
 from kexecdbg.arm64.regimes import SCTLR_C, RangeFields
 from kexecdbg.arm64.translation import stage1_of
-from kexecdbg.checks.attributes import Attributes, attributes_of, mismatch
 from kexecdbg.checks.finding import Finding, RegisterRepair, Severity
-from kexecdbg.checks.mapped import leaf_evidence, trusted_scans, usable_ranges
+from kexecdbg.checks.mapped_ranges import leaf_evidence, trusted_scans, usable_ranges
+from kexecdbg.checks.mismatched_attributes import Attributes, attributes_of, mismatch
 from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.repairs import change_register
 from kexecdbg.checks.rule import Rule

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from kexecdbg.arm64.descriptors import PXN_BIT, UXN_BIT
 from kexecdbg.arm64.ranges import MappedRange
 from kexecdbg.checks.finding import Finding, Severity
-from kexecdbg.checks.mapped import extent, leaf_evidence, usable_ranges
+from kexecdbg.checks.mapped_ranges import extent, leaf_evidence, usable_ranges
 from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.repairs import change_leaf
 from kexecdbg.checks.rule import Rule

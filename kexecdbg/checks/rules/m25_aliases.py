@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from kexecdbg.arm64.ranges import MappedRange
-from kexecdbg.checks.attributes import Attributes, attributes_of, mismatch
 from kexecdbg.checks.finding import Finding, Severity
-from kexecdbg.checks.mapped import extent, leaf_evidence, usable_ranges
+from kexecdbg.checks.mapped_ranges import extent, leaf_evidence, usable_ranges
+from kexecdbg.checks.mismatched_attributes import Attributes, attributes_of, mismatch
 from kexecdbg.checks.qemu_laxity import remark
 from kexecdbg.checks.rule import Rule
 from kexecdbg.checks.situation import Situation

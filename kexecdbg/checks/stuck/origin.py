@@ -30,7 +30,7 @@ from kexecdbg.checks.fixing import RepairPlan, plan_repairs
 from kexecdbg.checks.judging import judge
 from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.checks.situation import situation_at
-from kexecdbg.checks.stuck.lead_in import can_have_written
+from kexecdbg.checks.stuck.operand_value import can_have_written
 from kexecdbg.checks.stuck.search import Searched, find_switches, near
 from kexecdbg.checks.stuck.syndrome import HeldSyndrome, Standing
 from kexecdbg.checks.verdict import Verdict

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
-from kexecdbg.checks.stuck.lead_in import BYTES_AROUND
+from kexecdbg.checks.stuck.operand_value import BYTES_AROUND
 from kexecdbg.checks.stuck.search import SCTLR_WRITES
 from kexecdbg.errors import MemoryUnreadableError
 from kexecdbg.machine.memory import PopulatedMemory

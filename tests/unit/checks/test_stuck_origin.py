@@ -11,7 +11,7 @@ from kexecdbg.checks.finding import DescriptorRepair
 from kexecdbg.checks.fixing import RepairPlan
 from kexecdbg.checks.prediction import ExceptionRecord, Outcome
 from kexecdbg.checks.stuck.diagnosis import Diagnosis, diagnose
-from kexecdbg.checks.stuck.lead_in import can_have_written
+from kexecdbg.checks.stuck.operand_value import can_have_written
 from kexecdbg.checks.stuck.origin import Origin
 from kexecdbg.checks.stuck.search import find_switches
 from kexecdbg.errors import MemoryUnreadableError
