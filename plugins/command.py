@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import argparse
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 
 _REMARK_COLUMN = 13
+_TOO_LONG = re.compile(r"0[xX]0*[1-9a-fA-F][0-9a-fA-F]{16,}")
+"""A number of more than 64 bits, of which GDB would drop the upper ones."""
+_E2H = 34
+"""The bit of HCR_EL2."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -186,8 +191,11 @@ def evaluate_address(expression: str) -> int:
     """The value of a GDB expression (``$pc+4``, ``&symbol``, ``0x1b3080000``), unsigned 64 bits.
 
     Raises:
-        UsageError: GDB cannot evaluate it, or it has no value, as a misspelt ``$register`` has; the message says why.
+        UsageError: GDB cannot evaluate it, it has no value, as a misspelt ``$register`` has, or one of more than 64
+            bits; the message says why.
     """
+    if _TOO_LONG.fullmatch(expression):
+        raise UsageError(f"{expression} has more than 64 bits")
     try:
         value = gdb.parse_and_eval(expression)
         if value.type.code == gdb.TYPE_CODE_VOID:
@@ -196,19 +204,23 @@ def evaluate_address(expression: str) -> int:
             value = gdb.parse_and_eval(f"&({expression})")
         return int(value.cast(gdb.lookup_type("unsigned long")))
     except gdb.error as error:
-        raise UsageError(f"cannot evaluate {expression!r}: {error}") from None
+        quotes = "" if any(map(str.isalnum, expression)) else "; put an expression that has spaces into quotes"
+        raise UsageError(f"cannot evaluate {expression!r}: {error}{quotes}") from None
 
 
 def evaluate_range(option: str, text: str) -> tuple[int, int]:
     """Start and end (exclusive) of ``START-END``, two GDB expressions, as the value of ``option``.
 
     Raises:
-        UsageError: it is not two expressions, or GDB cannot evaluate them.
+        UsageError: it is not two expressions, GDB cannot evaluate them, or the range is empty.
     """
     start, dash, end = text.partition("-")
     if not dash:
         raise UsageError(f"{option} {text}: write it as START-END, for instance 0x80000000-0x80200000")
-    return evaluate_address(start), evaluate_address(end)
+    first, after = evaluate_address(start), evaluate_address(end)
+    if after <= first:
+        raise UsageError(f"{option} {text}: the end, {after:#x}, has to be after the start, {first:#x}")
+    return first, after
 
 
 def add_assume_option(parser: argparse.ArgumentParser) -> None:
@@ -229,8 +241,9 @@ def with_assumptions(state: CpuState, assumptions: Sequence[str]) -> CpuState:
     an SCTLR_ELx with M set is one that is about to be written.
 
     Raises:
-        UsageError: an option is not REG=VALUE, or names no register.
+        UsageError: an option is not REG=VALUE, or names no register, or asks for VHE of a CPU without.
     """
+    from kexecdbg.arm64.features import effective_e2h
     from kexecdbg.arm64.register_names import canonical_name
 
     values = {}
@@ -244,4 +257,10 @@ def with_assumptions(state: CpuState, assumptions: Sequence[str]) -> CpuState:
     selected_debugger().take_as_read(missing)
     ahead = {name for name, value in missing.items() if name.startswith("SCTLR_EL") and value & 1}
     present = {name: value for name, value in missing.items() if name not in ahead}
-    return state.with_missing(present).with_values({n: v for n, v in values.items() if n not in present})
+    assumed = state.with_missing(present).with_values({n: v for n, v in values.items() if n not in present})
+    if values.get("HCR_EL2", 0) >> _E2H & 1 and effective_e2h(assumed) is False:
+        raise UsageError(
+            f"--assume HCR_EL2={values['HCR_EL2']:#x}: this CPU has no VHE, its E2H counts as 0 whatever is written; "
+            "for one that has: --assume ID_AA64MMFR1_EL1=0x100"
+        )
+    return assumed

@@ -21,6 +21,7 @@ class Stage1Command(WalkCommand):
         super().add_arguments(parser)
         parser.add_argument(
             "--regime",
+            type=str.upper,
             choices=("EL1&0", "EL2", "EL2&0", "EL3"),
             help="translation regime (default: that of the current exception level)",
         )

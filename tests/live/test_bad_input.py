@@ -139,6 +139,20 @@ def test_an_address_that_does_not_parse(at_start: Bench, expression: str) -> Non
     assert at_start.refused(f"walk-ttbr0 {expression}").startswith("walk-ttbr0: cannot evaluate ")
 
 
+def test_addresses_and_ranges_that_cannot_be_meant(at_start: Bench) -> None:
+    assert at_start.refused("walk-ttbr0 0x1ffffffffffffffff") == "walk-ttbr0: 0x1ffffffffffffffff has more than 64 bits"
+    assert at_start.refused("walk-ttbr0 $pc + 4").endswith("; put an expression that has spaces into quotes")
+    assert at_start.refused("walk-ttbr0 --range $pc-$pc").endswith("has to be after the start, 0x1b30b0000")
+
+
+def test_vhe_is_not_assumed_of_a_cpu_that_has_none(at_start: Bench) -> None:
+    message = at_start.refused("kexec-check --assume HCR_EL2=0x488000000")
+    assert "this CPU has no VHE" in message and message.endswith("--assume ID_AA64MMFR1_EL1=0x100")
+    both = "--assume HCR_EL2=0x488000000 --assume ID_AA64MMFR1_EL1=0x100"
+    assert at_start.run(f"walk-ttbr0 {both} $pc")["regime"] == "EL2&0"
+    assert at_start.run("walk-ttbr0 --regime el2&0 $pc")["regime"] == "EL2&0"
+
+
 @pytest.mark.parametrize("assumption", ["TTBR0_EL2", "NOSUCH=1", "=1", "TTBR0_EL2=", "TTBR0_EL2=zz"])
 def test_an_assumption_that_does_not_parse(at_start: Bench, assumption: str) -> None:
     for command in ("walk-ttbr0 $pc", "kexec-regs", "kexec-check"):

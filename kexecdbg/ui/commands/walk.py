@@ -30,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--map", action="store_true", help="draw the address space of the whole table instead")
     parser.add_argument("--ttbr", choices=("0", "1"), default="0", help="which table: TTBR0 (default) or TTBR1")
-    parser.add_argument("--regime", choices=("EL1&0", "EL2", "EL2&0", "EL3"), help="default: that of the current EL")
+    parser.add_argument(
+        "--regime",
+        type=str.upper,
+        choices=("EL1&0", "EL2", "EL2&0", "EL3"),
+        help="default: that of the current EL",
+    )
     add_source_arguments(parser)
 
 
