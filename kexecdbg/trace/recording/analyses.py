@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from kexecdbg.arm64.interfaces import PhysicalMemory
 from kexecdbg.arm64.regimes import Regime, current_el, regime_of
@@ -31,21 +32,21 @@ def look_at_switch(state: CpuState, memory: PhysicalMemory) -> None:
         _scan_tables(situation.after, memory)
 
     _attempt(judged)
-    _attempt(lambda: _scan_tables(state, memory))
+    _attempt(partial(_scan_tables, state, memory))
     _look_at_page_lists(state, memory)
 
 
 def look_at_end(state: CpuState, memory: PhysicalMemory) -> None:
     """Read everything that explaining where the CPU is now needs."""
-    _attempt(lambda: diagnose(state, memory))
-    _attempt(lambda: _scan_tables(state, memory))
+    _attempt(partial(diagnose, state, memory))
+    _attempt(partial(_scan_tables, state, memory))
 
 
 def _scan_tables(state: CpuState, memory: PhysicalMemory) -> None:
     """The tables of the regime that ``state`` runs in, and of stage 2."""
     regime: Regime = regime_of(current_el(state), state)
     for ttbr in (0, 1) if regime.facts.two_ranges else (0,):
-        _attempt(lambda ttbr=ttbr: scan(state, memory, regime, ttbr=ttbr))  # type: ignore[misc]
+        _attempt(partial(scan, state, memory, regime, ttbr=ttbr))
     if stage2_enabled(state):
         scan_stage2(state, memory)
 
@@ -58,7 +59,7 @@ def _look_at_page_lists(state: CpuState, memory: PhysicalMemory) -> None:
         argument = found.argument
         if argument is not None:
             read_page_list(argument.require(Role.HEAD), memory)
-            _attempt(lambda argument=argument: view_image(state, memory, argument))  # type: ignore[misc]
+            _attempt(partial(view_image, state, memory, argument))
 
 
 def _physical(state: CpuState, memory: PhysicalMemory, pointer: int) -> Iterator[int]:
