@@ -85,9 +85,9 @@ class GdbDebugger:
         """Forget what instructions were seen to write: others have been executed since."""
         self._written.clear()
 
-    def many_reads(self, alone: bool = True) -> contextlib.AbstractContextManager[None]:
-        """Around many reads of physical memory, faster where they go through the stub; see StubMemory.many_reads()."""
-        return self.memory.many_reads(alone) if isinstance(self.memory, StubMemory) else contextlib.nullcontext()
+    def many_reads(self) -> contextlib.AbstractContextManager[None]:
+        """Around many reads of physical memory, faster where they go through the stub; registers can be read in it."""
+        return self.memory.many_reads(alone=False) if isinstance(self.memory, StubMemory) else contextlib.nullcontext()
 
     def step(self) -> None:
         """Execute one instruction, the other CPUs held.

@@ -33,7 +33,7 @@ class KexecCheck(Command):
 
         target = selected_debugger()
         state = with_assumptions(target.state(), arguments.assume)
-        with target.many_reads(alone=False):
+        with target.many_reads():
             try:
                 situation = situation_at(state, target.memory)
             except MemoryUnreadableError as error:

@@ -42,7 +42,7 @@ class KexecReport(Command):
         state = with_assumptions(target.state(), arguments.assume)
         cpu = cpus.selected_cpu()
         halted = None if cpu is None else cpus.is_halted(cpu.number)
-        with target.many_reads(alone=False):
+        with target.many_reads():
             origin = _origin(arguments.assume)
             stepped, passed = last_check.stepped(), last_check.passed()
             subject = subject_of_machine(state, target.memory, origin, _symbol_of, halted, stepped, passed)

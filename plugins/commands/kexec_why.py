@@ -72,7 +72,7 @@ class KexecWhy(Command):
         cpu = cpus.selected_cpu()
         halted = None if cpu is None else cpus.is_halted(cpu.number)
         search = [evaluate_range("--search", text) for text in arguments.search]
-        with target.many_reads(alone=False):
+        with target.many_reads():
             return diagnose(state, target.memory, halted, search)
 
     def _all_cpus(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:

@@ -97,6 +97,8 @@ def test_what_the_machine_kept_changing_is_unknown(gdb: GdbSession) -> None:
 def test_first_fault(freeze: Path) -> None:
     with replay(freeze, "--first-fault") as gdb:
         assert int(gdb.command("output/x $ESR_EL2"), 16) == 0x8600_000F
+        # Nothing is mapped at the PC: GDB cannot read code there, and can while the stub takes physical addresses.
+        assert gdb.run("walk-ttbr0", SECONDS).document["entries"] > 0
         gdb.command("reverse-stepi")
         assert sctlr(gdb) == SCTLR_ON
 
