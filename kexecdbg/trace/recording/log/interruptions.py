@@ -97,7 +97,8 @@ class Interruptions:
             changes |= row
         elif exception.pstate is not None:
             changes["PSTATE"] = exception.pstate
-            changes["SP"] = present.values.get(stack_register(exception.pstate))
+            selected = stack_register(exception.pstate)
+            changes["SP"] = changes.get(selected, present.values.get(selected))
         changed = {
             name: value
             for name, value in changes.items()
