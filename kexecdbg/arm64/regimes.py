@@ -12,6 +12,7 @@ from enum import Enum
 from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.interfaces import HAVE_EL2, RegisterValues
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.errors import RegisterUnknownError
 
 SCTLR_M, SCTLR_C, SCTLR_I, SCTLR_WXN, SCTLR_EE, SCTLR_EPAN = 0, 2, 12, 19, 25, 57
@@ -187,7 +188,7 @@ def current_el(registers: RegisterValues) -> int:
     Raises:
         RegisterUnknownError: PSTATE is unknown.
     """
-    return bits(needed(registers, "PSTATE", "the current exception level"), 3, 2)
+    return el_of(needed(registers, "PSTATE", "the current exception level"))
 
 
 def el2_enabled(registers: RegisterValues) -> bool:

@@ -15,6 +15,7 @@ from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.geometry import ADDRESS_SIZES
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.arm64.memory_types import memory_type_of_mair_byte
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.regimes import SCTLR_C, SCTLR_EE, SCTLR_I, SCTLR_M, SCTLR_WXN, Regime
 from kexecdbg.arm64.registers import decode, lookup
 from kexecdbg.arm64.translation import Stage1, stage1_of
@@ -338,7 +339,7 @@ def _check_mair(notes: _Notes, mair: int | None, name: str) -> None:
 def _program_counter(state: CpuState, el: int) -> int | None:
     """PC, when it is known to belong to ``el``."""
     pstate = state.get("PSTATE")
-    if pstate is None or bit(pstate, 4) or bits(pstate, 3, 2) != el:
+    if pstate is None or bit(pstate, 4) or el_of(pstate) != el:
         return None
     return state.get("PC")
 

@@ -30,6 +30,7 @@ from kexecdbg.arm64.geometry import (
 )
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.arm64.permissions import TWO_RANGE_LAYOUT, Denials, PermissionRules, decide
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.regimes import PSTATE_PAN, SCTLR_WXN, WIDE_TCR
 from kexecdbg.arm64.syndromes.ec import ABORTS, ABORTS_OF_LOWER_EL, INSTRUCTION_ABORTS, ec_of
 from kexecdbg.machine.pasted_text import PrintedWalk
@@ -202,7 +203,7 @@ def _rights(judged: WalkJudgement, registers: RegisterValues) -> tuple[Denials, 
     for item in judged.levels[:-1]:
         upper |= item.descriptor
     pstate = registers.get("PSTATE")
-    sctlr = registers.get("SCTLR_EL2" if pstate is not None and bits(pstate, 3, 2) == 2 else "SCTLR_EL1")
+    sctlr = registers.get("SCTLR_EL2" if pstate is not None and el_of(pstate) == 2 else "SCTLR_EL1")
     rules = PermissionRules(TWO_RANGE_LAYOUT, wxn=bool(sctlr is not None and bit(sctlr, SCTLR_WXN)))
     decision = decide(rules, judged.leaf.descriptor, upper, pan=bool(pstate is not None and bit(pstate, PSTATE_PAN)))
     return decision.privileged, decision.user or decision.privileged
@@ -296,7 +297,7 @@ def _compare_address_size(judged: WalkJudgement, level: int, registers: Register
     said = f"an Address size fault at level {level}" + (", or of the table address in TTBR" if level <= 0 else "")
     outputs = [item for item in judged.levels if item.output is not None]
     pstate = registers.get("PSTATE")
-    name = "TCR_EL2" if pstate is not None and bits(pstate, 3, 2) == 2 else "TCR_EL1"
+    name = "TCR_EL2" if pstate is not None and el_of(pstate) == 2 else "TCR_EL1"
     tcr = registers.get(name)
     largest = max((item.output or 0 for item in outputs), default=0)
     if tcr is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.register_names import canonical_name
 
 _MAX_DIGITS = 16
@@ -245,11 +246,11 @@ def _level_of(text: str, found: list[_Item]) -> tuple[int, str]:
         return 2, "A HYP panic is KVM's, at EL2: names without a level are read as EL2's."
     pstate = next((item.value for item in found if item.name == "PSTATE"), None)
     if pstate is not None and not bits(pstate, 4, 4):
-        level = max(1, bits(pstate, 3, 2))
-        return level, f"PSTATE {pstate:#x} is EL{bits(pstate, 3, 2)}: names without a level are read as EL{level}'s."
+        level = max(1, el_of(pstate))
+        return level, f"PSTATE {pstate:#x} is EL{el_of(pstate)}: names without a level are read as EL{level}'s."
     spsr = next((item.value for item in found if item.name == "SPSR"), None)
-    if spsr is not None and bits(spsr, 3, 2) > 1 and not bits(spsr, 4, 4):
-        level = bits(spsr, 3, 2)  # an exception is never taken to a lower level than it comes from
+    if spsr is not None and el_of(spsr) > 1 and not bits(spsr, 4, 4):
+        level = el_of(spsr)  # an exception is never taken to a lower level than it comes from
         return level, f"SPSR {spsr:#x} is from EL{level}: names without a level are read as EL{level}'s."
     return 1, "The text does not say the exception level: names without one are read as EL1's."
 

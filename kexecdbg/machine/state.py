@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kexecdbg.arm64.interfaces import RegisterValues
-from kexecdbg.arm64.pstate_views import PSTATE_VIEWS
+from kexecdbg.arm64.pstate import PSTATE_VIEWS
 from kexecdbg.errors import RegisterUnknownError
 
 

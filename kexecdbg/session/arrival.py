@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.vectors import VectorSource
 from kexecdbg.checks.prediction import ExceptionRecord
 from kexecdbg.errors import TargetError
@@ -40,7 +40,7 @@ def run_to_end(machine: LabMachine[LabGuest], gdb: GdbSession, seconds: float) -
 
 def syndrome(gdb: GdbSession) -> ExceptionRecord:
     """The syndrome registers of the exception level that the CPU is at."""
-    el = bits(int(gdb.command("output/x $cpsr"), 16), 3, 2)
+    el = el_of(int(gdb.command("output/x $cpsr"), 16))
     names = [f"{name}_EL{el}" for name in ("ESR", "FAR", "ELR")]
     document = gdb.run(f"kexec-regs {' '.join(names)}").document
     return ExceptionRecord(*(int(document[name]["value"], 16) for name in names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.trace.compare import TraceDifference
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.records import ExceptionTaken, TraceStep
@@ -37,7 +37,7 @@ def step(trace: Trace, recorded: TraceStep) -> Json:
     instruction = recorded.instruction
     return {
         "step": recorded.number,
-        "el": None if pstate is None else bits(pstate, 3, 2),
+        "el": None if pstate is None else el_of(pstate),
         "pc": number(recorded.pc),
         "next_pc": number(recorded.next_pc),
         "text": None if instruction is None else instruction.text,

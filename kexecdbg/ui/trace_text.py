@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.syndromes import decode_syndrome
 from kexecdbg.trace.compare import TraceDifference, WordDifference
 from kexecdbg.trace.reader import Trace
@@ -115,7 +115,7 @@ def _again(count: int) -> str:
 def step_line(trace: Trace, step: TraceStep, style: Style) -> str:
     """One step in a list: number, level, address, text, and what it changed; system registers stand out."""
     pstate = trace.state(step.number).get("PSTATE")
-    level = "EL?" if pstate is None else f"EL{bits(pstate, 3, 2)}"
+    level = "EL?" if pstate is None else f"EL{el_of(pstate)}"
     head = f"{step.number:>7} {level} {step.pc:#x}  {_what(step)}"
     notes = [(change_text(change.name, change.old, change.new), "_EL" in change.name) for change in step.changes]
     if step.exception is not None:
@@ -164,7 +164,7 @@ def _numbers(data: bytes) -> str:
 def step_detail(trace: Trace, step: TraceStep, style: Style) -> str:
     """Everything about one step."""
     pstate = trace.state(step.number).get("PSTATE")
-    level = "EL unknown" if pstate is None else f"EL{bits(pstate, 3, 2)}"
+    level = "EL unknown" if pstate is None else f"EL{el_of(pstate)}"
     lines = [style.bold(f"step {step.number:,}: {level}, {step.pc:#x}: {_what(step)}")]
     if step.events:
         copies = [_event(event) for event in step.events if event.size]

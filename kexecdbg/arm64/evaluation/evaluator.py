@@ -52,6 +52,7 @@ from kexecdbg.arm64.instructions import (
     accessed_register,
     decode_instruction,
 )
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.regimes import PSTATE_PAN, SCTLR_EE, current_el, regime_of
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError
 
@@ -267,10 +268,10 @@ class Evaluator:
         except RegisterUnknownError:
             return self._stop(StopReason.EXCEPTION, instruction)
         pstate, target = self.registers.get(f"SPSR_EL{el}"), self.registers.get(f"ELR_EL{el}")
-        if pstate is None or target is None or bit(pstate, 4) or bits(pstate, 3, 2) > el:
+        if pstate is None or target is None or bit(pstate, 4) or el_of(pstate) > el:
             return self._stop(StopReason.EXCEPTION, instruction)
         self.registers.return_to(pstate, target)
-        self._effects.append(ExceptionReturn(bits(pstate, 3, 2)))
+        self._effects.append(ExceptionReturn(el_of(pstate)))
         self.space.translation_changed()
         return None
 

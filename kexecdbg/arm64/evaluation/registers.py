@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kexecdbg.arm64.bits import bit, bits, mask
 from kexecdbg.arm64.interfaces import RegisterValues
-from kexecdbg.arm64.pstate_views import PSTATE_VIEWS
+from kexecdbg.arm64.pstate import PSTATE_VIEWS, stack_register
 
 ZERO_OR_SP = 31
 """Register number 31: XZR or SP, as the instruction has it."""
@@ -152,19 +152,15 @@ class EvaluatedRegisters:
         if self._pstate is None or value is None:
             self.sp = None
             return
-        self._system[_stack_register(self._pstate)] = self.sp
+        self._system[stack_register(self._pstate)] = self.sp
         self._write_view("SPSel", value)
-        self.sp = self.get(_stack_register(self._pstate))
+        self.sp = self.get(stack_register(self._pstate))
 
     def return_to(self, pstate: int, pc: int) -> None:
         """What ERET does: take PSTATE from ``pstate`` (the layout of SPSR_ELx, AArch64) and go on at ``pc``."""
         if self._pstate is not None:
-            self._system[_stack_register(self._pstate)] = self.sp
+            self._system[stack_register(self._pstate)] = self.sp
         self._pstate, self._unknown_views = pstate, frozenset()
         self.flags = bits(pstate, 31, _FLAGS_LSB)
-        self.sp = self.get(_stack_register(pstate))
+        self.sp = self.get(stack_register(pstate))
         self.pc = pc
-
-
-def _stack_register(pstate: int) -> str:
-    return f"SP_EL{bits(pstate, 3, 2)}" if bit(pstate, _SPSEL) else "SP_EL0"

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.instructions import Instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.regimes import (
     SCTLR_C,
     SCTLR_EE,
@@ -193,7 +193,7 @@ def _pstate_before(state: CpuState, held: HeldSyndrome | None) -> int:
     now = state.require("PSTATE", "which exception level the code ran at")
     if held is None or held.standing is not Standing.FIRST or held.spsr is None:
         return now
-    return held.spsr if held.source_el == bits(now, 3, 2) else now
+    return held.spsr if held.source_el == el_of(now) else now
 
 
 def _explains(verdict: Verdict, state: CpuState, held: HeldSyndrome | None) -> bool:

@@ -10,6 +10,7 @@ from kexecdbg.arm64.bits import bit, bits
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow, decode_instruction
 from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.regimes import RegimeFacts, regime_of
 from kexecdbg.arm64.syndromes.ec import DATA_ABORTS, HAVE_FNV, INSTRUCTION_ABORTS, UNKNOWN_REASON, WRITE_FAR, ec_of
 from kexecdbg.arm64.walk import walk
@@ -81,7 +82,7 @@ def held_syndrome(
         return None  # as after reset
     far = state.get(facts.far) if ec_of(esr) in WRITE_FAR and not _far_invalid(esr) else None
     spsr = state.get(facts.spsr)
-    source_el = None if spsr is None or bit(spsr, _SPSR_AARCH32) else bits(spsr, 3, 2)
+    source_el = None if spsr is None or bit(spsr, _SPSR_AARCH32) else el_of(spsr)
     entry = vector_entry(state, facts, pc)
     if pc not in handler and (entry is None or not entry.has_syndrome):
         standing = Standing.EARLIER
@@ -115,7 +116,7 @@ def _meaning(state: CpuState, memory: PhysicalMemory, esr: int, far: int | None,
 
 def _compare_with_tables(state: CpuState, memory: PhysicalMemory, va: int, access: Access, status: int) -> str:
     """What the tables say now about the access that faulted with ``status``."""
-    el = bits(state.require("PSTATE", "which tables translate"), 3, 2)
+    el = el_of(state.require("PSTATE", "which tables translate"))
     regime = regime_of(el, state)
     if status == _ALIGNMENT_FAULT:
         return f"{va:#x} is not aligned as {regime.facts.sctlr}.A, the instruction or the type of the memory asks"
@@ -130,7 +131,7 @@ def _compare_with_tables(state: CpuState, memory: PhysicalMemory, va: int, acces
 
 def undefined_code(state: CpuState, memory: PhysicalMemory, va: int) -> str:
     """What is at ``va``, if it is not code: zeros and how far they go, or an undefined word; else empty."""
-    el = bits(state.require("PSTATE", "which tables translate"), 3, 2)
+    el = el_of(state.require("PSTATE", "which tables translate"))
     pa = walk(state, memory, va, regime=regime_of(el, state)).pa
     if pa is None:
         return f"{va:#x} does not translate, as the tables are now"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.evaluation import TranslatedMemory
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.trace.step_block import PAGE_SIZE
 
 
@@ -23,7 +23,7 @@ class AddressSpaces:
 
     def locate(self, registers: RegisterValues, pstate: int, va: int, access: Access) -> int | None:
         """Physical address of ``va``; ``None`` where it faults or cannot be told."""
-        el = bits(pstate, 3, 2)
+        el = el_of(pstate)
         space = self._spaces.get(el)
         if space is None:
             space = self._spaces[el] = TranslatedMemory(self._tables)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 
-from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.vectors import VectorSource, own_source
 from kexecdbg.errors import TargetError
 from kexecdbg.machine.gdb_remote import MachineEndedError
@@ -118,7 +118,7 @@ class LoopRunner:
 
     def _vectors(self, pstate: int) -> list[int]:
         """Where an exception of the loop would go: from this level to itself, and to EL2."""
-        el = bits(pstate, 3, 2)
+        el = el_of(pstate)
         sources = {el: own_source(pstate), **dict.fromkeys(range(el + 1, 3), VectorSource.LOWER_EL)}
         bases = {level: self._observer.values.get(f"VBAR_EL{level}") for level in sources}
         return [base + sources[level] for level, base in bases.items() if base is not None]
@@ -142,7 +142,7 @@ class LoopRunner:
         """The loop was left, and what it did cannot be told: the state now is all that is recorded."""
         observer = self._observer
         changes = {**observer.update(before, after), **observer.changed()}
-        from_el, to_el = bits(before[PSTATE], 3, 2), bits(after[PSTATE], 3, 2)
+        from_el, to_el = el_of(before[PSTATE]), el_of(after[PSTATE])
         addresses = [plan.instruction.address for plan in loop.plans]
         exception = exception_between(from_el, addresses, observer.values, after[PC], to_el)
         self._writer.step(after[PC], loop.plans[0].word, changes, exception=exception, events=(Event(EventKind.RAN),))

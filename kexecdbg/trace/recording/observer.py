@@ -11,6 +11,7 @@ from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, accessed_register
 from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.vectors import VECTOR_SIZE, is_vector
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.errors import MemoryUnreadableError, TargetError
@@ -172,7 +173,7 @@ class StepObserver:
             writes: what :meth:`prepare` gave.
         """
         changes = self.update(before, after)
-        pc, next_pc, el = before[PC], after[PC], bits(after[PSTATE], 3, 2)
+        pc, next_pc, el = before[PC], after[PC], el_of(after[PSTATE])
         at_vector = next_pc % VECTOR_SIZE == 0 and is_vector(next_pc, self.values.get(f"VBAR_EL{el}"))
         concerns = plan.concerns if plan is not None else Concern.EXCEPTION
         exception = None
@@ -180,7 +181,7 @@ class StepObserver:
             changes |= self._read_again(plan, before, after, at_vector)
         if at_vector:
             returns_to = (pc, (pc + INSTRUCTION_SIZE) & mask(64))
-            exception = exception_between(bits(before[PSTATE], 3, 2), returns_to, self.values, next_pc, el)
+            exception = exception_between(el_of(before[PSTATE]), returns_to, self.values, next_pc, el)
         written = self._written(plan, before, writes) if writes and exception is None else ()
         if concerns & Concern.TRANSLATION:
             self.forget_translations()
@@ -200,7 +201,7 @@ class StepObserver:
         names: set[str] = set()
         concerns = plan.concerns if plan is not None else Concern.EXCEPTION
         if plan is not None and concerns & Concern.SYSTEM_WRITE and plan.system_move is not None:
-            el = bits(before[PSTATE], 3, 2)
+            el = el_of(before[PSTATE])
             target = accessed_register(plan.system_move.register, el, bool(effective_e2h(self.values)))
             names.update((target, *depends_on(target)))
             if changes_translation(target):

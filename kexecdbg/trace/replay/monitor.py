@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.errors import TraceError
 from kexecdbg.machine.memory_map import Region, RegionKind
 from kexecdbg.qemu.memory_tree import flat_memory_tree_text
@@ -53,7 +53,7 @@ def _goto(cursor: Cursor, place: str) -> str:
 def _where(cursor: Cursor) -> str:
     state, trace = cursor.state, cursor.trace
     pstate = state.get("PSTATE")
-    el = "EL unknown" if pstate is None else f"EL{bits(pstate, 3, 2)}"
+    el = "EL unknown" if pstate is None else f"EL{el_of(pstate)}"
     here = f"state {cursor.number} of {trace.steps}: PC {state.get('PC') or 0:#x}, {el}"
     if cursor.number == trace.steps:
         return f"{here}, the end of the trace\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.syndromes import decode_syndrome
 from kexecdbg.checks.stepping import Stepped, StepRecord
 from kexecdbg.trace.reader import Trace
@@ -71,7 +71,7 @@ def _line(trace: Trace, step: TraceStep, is_switch: bool, left_out: int) -> Time
         _what(step),
         _few(notes),
         step.number,
-        None if pstate is None else bits(pstate, 3, 2),
+        None if pstate is None else el_of(pstate),
         left_out,
     )
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.evaluation.system_registers import changes_translation, depends_on
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import accessed_register
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.qemu.cpu_log import SP
 from kexecdbg.qemu.kept_bits import kept_of
@@ -206,7 +206,7 @@ class Execution:
         move = plan.system_move
         if move is not None:
             e2h = bool(effective_e2h(self._present.values))
-            name = accessed_register(move.register, bits(pstate, 3, 2), e2h)
+            name = accessed_register(move.register, el_of(pstate), e2h)
             # A read shows what the register holds, whatever was believed: it is in the general register afterwards.
             row = states.registers[step if move.is_write else step + 1]
             if move.general != "XZR":

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.interfaces import PhysicalMemory
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.trace.recording.copies import Piece, events_of
 from kexecdbg.trace.recording.log.accesses import Accesses
 from kexecdbg.trace.recording.log.code import NOWHERE
@@ -34,7 +34,7 @@ class LoopFolder:
         if not present.room:
             return True
         instructions = Instructions(present, states)
-        el = bits(int(states.pstates[0]), 3, 2)
+        el = el_of(int(states.pstates[0]))
         end = present.code.plan(loop.end | el)
         if end is None or find_loop(lambda pc: present.code.plan(pc | el), end, present.block_size) is None:
             return False

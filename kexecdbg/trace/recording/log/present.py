@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from kexecdbg.arm64.bits import bit, bits
+from kexecdbg.arm64.pstate import el_of
 from kexecdbg.arm64.regimes import SCTLR_EE
 from kexecdbg.machine.state import CpuState
 from kexecdbg.trace.recording.log.code import CodeMap
@@ -67,9 +68,9 @@ class Present:
 
     def is_big_endian(self, pstate: int) -> bool:
         """Whether data is big-endian at the exception level of ``pstate`` (SCTLR_ELx.EE)."""
-        return bool(bit(self.values.get(f"SCTLR_EL{max(bits(pstate, 3, 2), 1)}", 0), SCTLR_EE))
+        return bool(bit(self.values.get(f"SCTLR_EL{max(el_of(pstate), 1)}", 0), SCTLR_EE))
 
 
 def stack_register(pstate: int) -> str:
     """The SP_ELx that is SP with this PSTATE."""
-    return f"SP_EL{bits(pstate, 3, 2)}" if pstate & 1 else "SP_EL0"
+    return f"SP_EL{el_of(pstate)}" if pstate & 1 else "SP_EL0"

@@ -1,0 +1,30 @@
+"""PSTATE, in the layout of SPSR_ELx (Arm ARM C5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kexecdbg.arm64.bits import bits
+
+PSTATE_VIEWS: Mapping[str, int] = {
+    "CurrentEL": 0b11 << 2,
+    "DAIF": 0b1111 << 6,
+    "NZCV": 0b1111 << 28,
+    "PAN": 1 << 22,
+    "UAO": 1 << 23,
+    "DIT": 1 << 24,
+    "TCO": 1 << 25,
+    "SSBS": 1 << 12,
+    "SPSel": 1,
+}
+"""The system registers that show part of PSTATE and hold nothing else, and their bits, which keep their place."""
+
+
+def el_of(pstate: int) -> int:
+    """The exception level, 0 to 3, of a PSTATE or SPSR_ELx value: M[3:2]."""
+    return bits(pstate, 3, 2)
+
+
+def stack_register(pstate: int) -> str:
+    """The register that SP is with this PSTATE: ``SP_EL0``, or the level's own."""
+    return f"SP_EL{el_of(pstate)}" if pstate & 1 else "SP_EL0"
