@@ -10,7 +10,7 @@ import numpy.typing as npt
 from kexecdbg.arm64.evaluation.system_registers import changes_translation, depends_on
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import accessed_register
-from kexecdbg.arm64.pstate import el_of
+from kexecdbg.arm64.pstate import el_of, stack_register
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.qemu.cpu_log import SP
 from kexecdbg.qemu.kept_bits import kept_of
@@ -18,7 +18,7 @@ from kexecdbg.trace.recording.analyses import look_at_switch
 from kexecdbg.trace.recording.log.accesses import Accesses, accesses_of, conditional_stores, pieces
 from kexecdbg.trace.recording.log.code import NOWHERE, address_keys
 from kexecdbg.trace.recording.log.columns import SystemChanges, Writes, make_block
-from kexecdbg.trace.recording.log.present import Present, stack_register
+from kexecdbg.trace.recording.log.present import Present
 from kexecdbg.trace.recording.log.states import States, Steps
 from kexecdbg.trace.recording.plan import Concern, Plan
 from kexecdbg.trace.step_block import PAGE_SIZE, U64

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kexecdbg.arm64.bits import bits
 from kexecdbg.arm64.evaluation.data_processing import data_processing
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow
+from kexecdbg.arm64.pstate import el_of, stack_register
 from kexecdbg.qemu.cpu_log import SP
 from kexecdbg.qemu.exception_log import LoggedException
 from kexecdbg.trace.recording.core_registers import GENERAL, CoreRegisters
 from kexecdbg.trace.recording.exceptions import is_stage_2_fault
 from kexecdbg.trace.recording.log.code import address_keys
 from kexecdbg.trace.recording.log.execution import Execution
-from kexecdbg.trace.recording.log.present import Present, stack_register
+from kexecdbg.trace.recording.log.present import Present
 from kexecdbg.trace.recording.log.states import States
 from kexecdbg.trace.recording.plan import Concern, Plan
 from kexecdbg.trace.records import ExceptionTaken
@@ -66,7 +66,7 @@ class Interruptions:
         row = after.registers.copy()
         row[0, SP] = general[SP] if registers.sp is None else registers.sp
         if plan is not None and plan.concerns & Concern.STACK_SELECT and plan.concerns & Concern.EXCEPTION:  # ERET
-            pstate = self._present.values.get(f"SPSR_EL{bits(pstate, 3, 2)}", pstate)
+            pstate = self._present.values.get(f"SPSR_EL{el_of(pstate)}", pstate)
             row[0, SP] = self._present.values.get(stack_register(pstate), general[SP])
         if exception.spsr is not None:
             pstate = exception.spsr

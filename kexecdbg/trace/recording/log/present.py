@@ -69,8 +69,3 @@ class Present:
     def is_big_endian(self, pstate: int) -> bool:
         """Whether data is big-endian at the exception level of ``pstate`` (SCTLR_ELx.EE)."""
         return bool(bit(self.values.get(f"SCTLR_EL{max(el_of(pstate), 1)}", 0), SCTLR_EE))
-
-
-def stack_register(pstate: int) -> str:
-    """The SP_ELx that is SP with this PSTATE."""
-    return f"SP_EL{el_of(pstate)}" if pstate & 1 else "SP_EL0"
