@@ -52,7 +52,7 @@ def _finding(situation: Situation, touch: Touch, fault: Fault, is_consequence: b
     return Finding(
         "M29",
         Severity.FATAL,
-        f"{after_the_write(touch.executed).capitalize()} {who} {_DOES[touch.access]} {what}, and takes "
+        f"{after_the_write(touch.executed).capitalize()}, {who} {_DOES[touch.access]} {what}, and takes "
         f"{fault.phrase}: {fault.cause.text}.",
         {
             "kind": touch.kind.value,

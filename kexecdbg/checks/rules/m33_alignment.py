@@ -18,7 +18,7 @@ def _check(situation: Situation) -> Iterator[Finding]:
     if instruction is None or stop.reason not in (StopReason.MISALIGNED, StopReason.STACK_MISALIGNED):
         return
     executed = after_the_write(len(situation.aftermath.steps)).capitalize()
-    where = f"{executed} {instruction.address:#x}: {instruction.text}"
+    where = f"{executed}, {instruction.address:#x}: {instruction.text}"
     if stop.reason is StopReason.STACK_MISALIGNED:
         text = (
             f"{where} uses SP, which is not a multiple of 16, with {situation.regime.facts.sctlr}.SA set: it takes an "
