@@ -137,7 +137,8 @@ class GdbSession:
         try:
             self.command(f"target remote {target}", seconds)
         except TargetError as error:
-            raise TargetError(f"{target}: no gdbstub answers there ({error}); start QEMU with -s or -gdb") from error
+            reason = " ".join(str(error).split())  # GDB's own has several lines for an empty target
+            raise TargetError(f"{target}: no gdbstub answers there ({reason}); start QEMU with -s or -gdb") from error
 
     def disconnect(self, resume: bool) -> None:
         """Leave the target, running with ``resume``, else stopped where it is."""

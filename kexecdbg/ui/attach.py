@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from kexecdbg.errors import TargetError
 from kexecdbg.session.gdb import GdbSession
 from kexecdbg.ui.style import style_for
 
@@ -49,7 +51,11 @@ def run_attached(arguments: argparse.Namespace, command: Sequence[str]) -> Any:
             gdb.command("set style enabled on")
         try:
             result = gdb.run(line)
-        finally:
-            gdb.disconnect(resume=arguments.resume)
+        except BaseException:
+            # The machine may be gone, which is what the error says.
+            with contextlib.suppress(TargetError):
+                gdb.disconnect(resume=arguments.resume)
+            raise
+        gdb.disconnect(resume=arguments.resume)
     print(json.dumps(result.document, indent=1) if arguments.json else result.text)
     return result.document

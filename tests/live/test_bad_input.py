@@ -85,6 +85,7 @@ def test_a_gdbstub_that_is_not_there(tmp_path: Path, closed_port: str) -> None:
 def test_a_gdbstub_that_is_not_there_from_the_shell(arguments: list[str], closed_port: str) -> None:
     message = refused_by_shell(*arguments, "--attach", closed_port)
     assert message.startswith(f"kexecdbg: {closed_port}: no gdbstub answers there")
+    assert "no gdbstub answers there" in refused_by_shell("why", "--attach", "")
 
 
 def test_something_else_than_a_gdbstub_answers() -> None:
@@ -271,6 +272,18 @@ def test_qemu_killed_while_kexec_step_runs(fresh: Bench) -> None:
     assert running.is_set()
     assert message.startswith("kexec-step: ")
     assert "no target; connect first" in fresh.refused("kexec-regs")
+
+
+def test_qemu_killed_while_the_shell_asks_at_it() -> None:
+    with boot(RelocationCase().build()) as machine:
+        command = [sys.executable, "-m", "kexecdbg", "why", "--watch", "10000000", "--attach"]
+        with subprocess.Popen([*command, str(machine.qemu.gdb_socket)], stderr=subprocess.PIPE, text=True) as asking:
+            while not machine.qemu.command("query-status")["running"]:
+                pass
+            os.kill(machine.qemu.pid, signal.SIGKILL)
+            _, errors = asking.communicate(timeout=SECONDS)
+    assert asking.returncode == 2
+    assert errors.startswith("kexecdbg: kexec-why: GDB says: Remote ") and errors.count("\n") == 1
 
 
 # The shell's own
