@@ -17,6 +17,7 @@ from kexecdbg.checks.judging import by_severity
 from kexecdbg.checks.relocating.code_search import find_relocation_code
 from kexecdbg.checks.relocation import CODE_PAGE_SIZE, Relocation
 from kexecdbg.checks.rules import all_rules
+from kexecdbg.checks.situation import Situation
 from kexecdbg.errors import KexecdbgError, MemoryUnreadableError, RegisterUnknownError, UsageError
 from kexecdbg.kexec.argument import Addressing, ArgumentLayout, RelocationArgument, Role
 from kexecdbg.kexec.audit import audit
@@ -162,16 +163,7 @@ def view_image(state: CpuState, memory: PhysicalMemory, argument: RelocationArgu
     )
     audited = audit(pages, memory_map=memory_map_of(memory), areas=(*areas, *control), segments=segments)
     destinations, problem = _destinations(pages, None if entry is None else entry.relocation)
-    findings: list[Finding] = []
-    applied: list[str] = []
-    if entry is not None:
-        for rule in all_rules():
-            if rule.id.startswith("K"):
-                try:
-                    findings.extend(rule.check(entry.situation))
-                    applied.append(rule.id)
-                except (RegisterUnknownError, MemoryUnreadableError) as error:
-                    unchecked.append(f"{rule.id}: {error}")
+    findings, applied, refusals = ([], [], []) if entry is None else _kexec_rules(entry.situation)
     return KimageView(
         argument=argument,
         pages=pages,
@@ -185,9 +177,24 @@ def view_image(state: CpuState, memory: PhysicalMemory, argument: RelocationArgu
         audit=audited,
         findings=by_severity(findings),
         applied=tuple(applied),
-        unchecked=(*audited.unchecked, *unchecked, *([problem] if problem else ())),
+        unchecked=(*audited.unchecked, *unchecked, *refusals, *([problem] if problem else ())),
         assumptions=() if entry is None else entry.assumptions,
     )
+
+
+def _kexec_rules(situation: Situation) -> tuple[list[Finding], list[str], list[str]]:
+    """What the rules on kexec find, the ids of those that could be applied whole, and why the others could not."""
+    findings: list[Finding] = []
+    applied: list[str] = []
+    refusals: list[str] = []
+    for rule in all_rules():
+        if rule.id.startswith("K"):
+            try:
+                findings.extend(rule.check(situation))  # what was found before something is missing counts
+                applied.append(rule.id)
+            except (RegisterUnknownError, MemoryUnreadableError) as error:
+                refusals.append(f"{rule.id}: {error}")
+    return findings, applied, refusals
 
 
 def _areas_of_argument(argument: RelocationArgument) -> tuple[Area, ...]:
