@@ -86,12 +86,10 @@ def list_registers(
         wanted = (fields or {}).get(name, ())
         decoded = _with_fields(decode(name, value, state), wanted)
         document[name] = register_json(decoded)
-        if not value and not decoded.findings and not asked_for and not raw:
+        if raw:
+            paragraphs += _raw(decoded, whole=not wanted)
+        elif not value and not decoded.findings and not asked_for:
             zero.append(name)
-        elif raw and wanted:
-            paragraphs += [f"{f'{name}.{field.name}':<20} {field.value:#x}" for field in decoded.fields]
-        elif raw:
-            paragraphs.append(f"{name:<20} {register_text.value_text(value)}")
         else:
             paragraphs.append((register_text.full if asked_for else register_text.brief)(decoded, style))
             along = _read_along(name, value, state)
@@ -103,6 +101,13 @@ def list_registers(
     if absent and not asked_for:
         paragraphs.append(hanging("unread", f"{' '.join(absent)}: {_ABSENT}", register_text.NAME_COLUMN))
     return document, "\n".join(paragraphs)
+
+
+def _raw(decoded: DecodedRegister, whole: bool) -> list[str]:
+    """The value, or one line for each field where the register is not shown ``whole``."""
+    if whole:
+        return [f"{decoded.name:<20} {register_text.value_text(decoded.value)}"]
+    return [f"{f'{decoded.name}.{field.name}':<20} {field.value:#x}" for field in decoded.fields]
 
 
 def _read_along(name: str, value: int, state: CpuState) -> list[str]:
