@@ -11,9 +11,8 @@ from itertools import accumulate, pairwise
 from kexecdbg.arm64.interfaces import PhysicalMemory, RegisterValues
 from kexecdbg.arm64.ranges import AccessRights, MappedRange, ProblemKind, TableScan
 from kexecdbg.arm64.vectors import VECTORS_SIZE
-from kexecdbg.checks.image_entry import argument_here
+from kexecdbg.checks.image_entry import relocation_ahead
 from kexecdbg.errors import KexecdbgError
-from kexecdbg.kexec.argument import Role
 from kexecdbg.machine.state import CpuState
 
 _ADDRESSES = 1 << 64
@@ -121,14 +120,9 @@ def points_of(state: RegisterValues, scan: TableScan) -> tuple[Point, ...]:
 
 def destinations_of(state: CpuState, memory: PhysicalMemory) -> tuple[Point, ...]:
     """Where the relocation that the CPU is at puts its pages; none when it is elsewhere, or that cannot be told."""
-    from kexecdbg.kexec.list_reader import read_page_list
-    from kexecdbg.kexec.runs import destination_ranges
-
     try:
-        argument = argument_here(state, memory)
-        if argument is None:
-            return ()
-        ranges = destination_ranges(read_page_list(argument.require(Role.HEAD), memory))
+        relocation = relocation_ahead(state, memory)
+        ranges = () if relocation is None else relocation.destinations
     except KexecdbgError:
         return ()
     return tuple(Point(PointKind.DESTINATION, start, end, physical=True) for start, end in ranges)

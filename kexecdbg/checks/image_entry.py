@@ -117,6 +117,12 @@ def _in_the_kernel(state: CpuState, argument: RelocationArgument) -> tuple[CpuSt
 
 def argument_here(state: CpuState, memory: PhysicalMemory) -> RelocationArgument | None:
     """The argument of the relocation code that the CPU is at or comes to; ``None`` when it is somewhere else."""
+    relocation = relocation_ahead(state, memory)
+    return None if relocation is None else relocation.argument
+
+
+def relocation_ahead(state: CpuState, memory: PhysicalMemory) -> Relocation | None:
+    """The relocation whose code the CPU is at or comes to; ``None`` when it is somewhere else."""
     try:
         situation = situation_at(state, memory)
     except KexecdbgError:  # nothing here switches an MMU on: mainline's relocation code does not
@@ -126,11 +132,9 @@ def argument_here(state: CpuState, memory: PhysicalMemory) -> RelocationArgument
         situation = Situation(state, state, memory, pc, pc)
     try:
         relocation = situation.relocation
-        if relocation is None or relocation.loop is None:
-            return None
+        return None if relocation is None or relocation.loop is None else relocation
     except RegisterUnknownError:
         return None
-    return relocation.argument
 
 
 def physical_addresses(state: CpuState, memory: PhysicalMemory, address: int) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from kexecdbg.kexec.defects import HARMLESS, Area, AreaKind, Audit, DefectKind
 from kexecdbg.kexec.kimage import Segment, read_segments
 from kexecdbg.kexec.kimage_loads import layout_by_loads
 from kexecdbg.kexec.list_reader import PageList, read_page_list
+from kexecdbg.kexec.page_list import PAGE_SIZE
 from kexecdbg.kexec.recognise import LAYOUTS, recognise
 from kexecdbg.kexec.runs import CopyRun, ListSummary, copy_runs, summarize
 from kexecdbg.machine.memory_map import memory_map_of
@@ -154,9 +155,10 @@ def view_image(state: CpuState, memory: PhysicalMemory, argument: RelocationArgu
         areas = entry.relocation.areas
     except KexecdbgError as error:
         unchecked.append(f"whether tables and stack are overwritten: {error}")
-    pages = read_page_list(argument.require(Role.HEAD), memory)
+    page_size = PAGE_SIZE if entry is None else entry.relocation.page_size
+    pages = read_page_list(argument.require(Role.HEAD), memory, page_size=page_size)
     segments = None if argument.layout.segments is None else read_segments(memory, argument)
-    control_pages, problem = _control_pages(state, memory, argument, pages.page_size)
+    control_pages, problem = _control_pages(state, memory, argument, page_size)
     unchecked += [problem] if problem else []
     control = (
         [Area(AreaKind.CONTROL, "a control page", *each) for each in control_pages.ranges] if control_pages else []

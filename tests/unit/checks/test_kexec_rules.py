@@ -94,6 +94,15 @@ def test_the_kernels_page_size_is_the_granule_of_its_own_tables(tg1: int, size: 
     assert len(pages.copies) == 65, "a short list is in the first 4 KiB of its page"
 
 
+@pytest.mark.parametrize(("tg1", "size"), [(1, 0x4000), (2, 0x1000), (3, 0x1_0000)])
+def test_kexec_image_reads_the_list_in_the_kernels_pages(tg1: int, size: int) -> None:
+    situation = Mainline().situation()
+    argument = argument_here(situation.before, situation.memory)
+    assert argument is not None
+    kernel = situation.before.with_values({"TCR_EL1": 0x4_3510_3510 | tg1 << 30})
+    assert view_image(kernel, situation.memory, argument).pages.page_size == size
+
+
 def test_code_without_an_argument_is_none_of_the_business() -> None:
     """Every register points somewhere into the guest, and to nothing that is an argument."""
     guest = EnableCase().build()
