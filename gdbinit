@@ -32,6 +32,23 @@ def _kexecdbg_load():
     sys.modules["kexecdbg_plugins"] = module
     spec.loader.exec_module(module)
     module.load()
-_kexecdbg_load()
-del _kexecdbg_load
+
+class _KexecdbgProblem(gdb.Command):
+    """Fails with what is in the way: GDB 13 shows an error of this script with a traceback, one of a command as it is."""
+    def __init__(self, problem):
+        super().__init__("kexecdbg-problem", gdb.COMMAND_OBSCURE)
+        self.problem = problem
+    def invoke(self, argument, from_tty):
+        raise self.problem
+
+gdb.set_convenience_variable("_kexecdbg_problem", 0)
+try:
+    _kexecdbg_load()
+except gdb.GdbError as problem:
+    _KexecdbgProblem(problem)
+    gdb.set_convenience_variable("_kexecdbg_problem", 1)
+del _kexecdbg_load, _KexecdbgProblem
+end
+if $_kexecdbg_problem
+  kexecdbg-problem
 end

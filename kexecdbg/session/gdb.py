@@ -111,13 +111,21 @@ class GdbSession:
             ):
                 self.command(line, _START_SECONDS)
             if load_commands:
-                self.command(f"source {data_root() / 'gdbinit'}", _START_SECONDS)
-                self.command("set kexecdbg-mark-output on")
+                self._load_commands()
         except GdbEnded as error:
             raise EnvironmentProblem(self._why_not_started()) from error
         except BaseException:
             self.close()
             raise
+
+    def _load_commands(self) -> None:
+        try:
+            self.command(f"source {data_root() / 'gdbinit'}", _START_SECONDS)
+        except GdbEnded:
+            raise
+        except TargetError as error:
+            raise EnvironmentProblem(str(error).removeprefix("kexecdbg: ")) from error
+        self.command("set kexecdbg-mark-output on")
 
     def _why_not_started(self) -> str:
         """What a GDB that has ended left: its status, and its last words on standard error."""

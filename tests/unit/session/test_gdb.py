@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import psutil
 import pytest
 
 from kexecdbg.errors import EnvironmentProblem, TargetError
+from kexecdbg.resources import data_root
 from kexecdbg.session.gdb import GdbSession, gdb_program
 
 
@@ -74,6 +77,25 @@ def test_a_gdb_that_was_killed_is_noticed_and_closing_is_harmless() -> None:
             with pytest.raises(TargetError, match="GDB has ended"):
                 session.command("output 1")
     session.close()
+
+
+def test_commands_that_cannot_be_loaded_are_one_line_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    script = tmp_path / "gdbinit"
+    script.write_bytes((data_root() / "gdbinit").read_bytes())
+    command = [gdb_program(), "-nx", "-batch", "-x", str(script), "-ex", "echo still here"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert re.fullmatch(
+        rf".*: Error in sourced command file:\nkexecdbg: {tmp_path}/.venv/\S+ does not exist, and this GDB embeds "
+        rf"python3\S+; run {tmp_path}/qemu-scripts/setup\n",
+        printed.stderr,
+    )
+    assert printed.stdout == "still here"
+    monkeypatch.setattr("kexecdbg.session.gdb.data_root", lambda: tmp_path)
+    with pytest.raises(EnvironmentProblem, match=rf"^{tmp_path}/.venv/\S+ does not exist"):
+        GdbSession()
 
 
 def test_the_program_that_the_environment_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
