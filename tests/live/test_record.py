@@ -273,6 +273,17 @@ def test_what_cannot_be_recorded_is_refused(machine: Bench, tmp_path: Path) -> N
     assert is_quiet(machine)
 
 
+def test_a_cpu_that_is_off_is_not_waited_for(tmp_path: Path) -> None:
+    with bench("sound-EL1-only", "-smp", "2") as machine:
+        machine.gdb.command("thread 2")
+        for engine, says in (("log", "and other CPUs run; record one of those"), ("stepping", "it cannot be stepped")):
+            message = machine.refused(f"kexec-record start {tmp_path / 'off.kxt'} --engine {engine}")
+            assert "CPU 1 (thread 2): the CPU is halted, in WFI or powered off" in message
+            assert says in message
+        machine.gdb.command("thread 1")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_machine_that_ends_while_it_is_stepped(tmp_path: Path) -> None:
     path = tmp_path / "ended.kxt"
     with booted(REPAIRED) as machine:

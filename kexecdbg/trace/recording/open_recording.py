@@ -10,7 +10,7 @@ from kexecdbg.qemu.guest_memory import guest_memory
 from kexecdbg.trace.recording.log_engine import LogRecorder
 from kexecdbg.trace.recording.options import RecordingOptions
 from kexecdbg.trace.recording.result import EndReason, RecordingResult
-from kexecdbg.trace.recording.start import start_file
+from kexecdbg.trace.recording.start import CPU_IS_HALTED, start_file
 
 
 class OpenRecording:
@@ -82,6 +82,8 @@ class OpenRecording:
 
 def _check_alone(remote: GdbRemote) -> None:
     running = [thread for thread in remote.threads if thread != remote.thread and not remote.is_halted(thread)]
+    if running and remote.is_halted(remote.thread):
+        raise TargetError(f"{CPU_IS_HALTED}, and other CPUs run; record one of those")
     if running:
         raise TargetError(
             f"{len(running) + 1} CPUs are running, and QEMU's log does not say which one did what; record with "
