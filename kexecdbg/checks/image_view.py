@@ -155,7 +155,8 @@ def view_image(state: CpuState, memory: PhysicalMemory, argument: RelocationArgu
         areas = entry.relocation.areas
     except KexecdbgError as error:
         unchecked.append(f"whether tables and stack are overwritten: {error}")
-    page_size = PAGE_SIZE if entry is None else entry.relocation.page_size
+    # The regime says which TCR is the kernel's.
+    page_size = PAGE_SIZE if entry is None or regime is None else entry.relocation.page_size
     pages = read_page_list(argument.require(Role.HEAD), memory, page_size=page_size)
     segments = None if argument.layout.segments is None else read_segments(memory, argument)
     control_pages, problem = _control_pages(state, memory, argument, page_size)
