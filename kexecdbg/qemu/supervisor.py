@@ -98,7 +98,10 @@ def main(directory: str, command: list[str], keep_fds: list[int]) -> int:
     for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(ending, lambda *_: None)
     try:
-        log = os.open(os.path.join(directory, "qemu.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            log = os.open(os.path.join(directory, "qemu.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        except FileNotFoundError:  # the starter was interrupted meanwhile, and has removed it
+            return _CANNOT_RUN
         process = _start(command, log)
         if process is None:
             _say(f"exit {_CANNOT_RUN}")

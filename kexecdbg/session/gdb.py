@@ -227,8 +227,9 @@ class GdbSession:
 
     def _interrupt_and_drain(self, line: str) -> None:
         self.interrupt()
-        # Whatever the interrupted command still says belongs to it, not to the next one.
-        with contextlib.suppress(TimeoutError):
+        # Whatever the interrupted command still says belongs to it, not to the next one. A GDB that is just starting
+        # ends with the interrupt; what interrupted it is what the caller is to hear of.
+        with contextlib.suppress(TimeoutError, GdbEnded):
             self._until_answered(line, _INTERRUPT_SECONDS, None)
 
     def _until_answered(self, line: str, seconds: float, listener: CommandListener | None) -> GdbAnswer:

@@ -61,6 +61,17 @@ def test_a_command_that_does_not_end_is_interrupted_and_gdb_goes_on(gdb: GdbSess
     assert gdb.command("output 2") == "2"
 
 
+def test_an_interrupt_as_gdb_starts_is_an_interrupt_though_gdb_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "gdb"
+    program.write_text("#!/bin/sh\nread line\nkill -INT $PPID\nexec cat >/dev/null\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("KEXECDBG_GDB", str(program))
+    with pytest.raises(KeyboardInterrupt):
+        GdbSession()
+
+
 def test_gdb_ends_with_its_context() -> None:
     before = set(psutil.Process().children())
     with GdbSession():
