@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.arm64.vectors import VectorKind, VectorSource, in_vectors, vectors_base
-from kexecdbg.checks.copy_loop import CopyLoop
 from kexecdbg.checks.fetching import instruction_at
 from kexecdbg.checks.relocating.approach import REBOOT, Approach
 from kexecdbg.checks.relocating.control import RelocationControl
@@ -84,7 +83,6 @@ class RelocationRun:
             raise UsageError("the page list copies nothing: the image lies in place")
         self._control = control
         self._relocation = relocation
-        self._loop: CopyLoop = loop
         self._list_load: ListLoad | None = list_load(loop)
         # The registers belong to this stop: what depends on them is worked out now.
         self._audit = relocation.audit
