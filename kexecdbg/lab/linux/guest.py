@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
 from kexecdbg.errors import EnvironmentProblem, TargetError
+from kexecdbg.kexec.kernel_elf import open_vmlinux
 from kexecdbg.lab.linux import initramfs
 from kexecdbg.lab.linux.initramfs import Entry
 from kexecdbg.lab.linux.kernel_image import load_image
@@ -265,18 +263,11 @@ def linked_text(vmlinux: Path) -> int:
     Raises:
         EnvironmentProblem: it is not an arm64 kernel's ELF file.
     """
-    try:
-        with vmlinux.open("rb") as stream:
-            elf = ELFFile(stream)
-            section = elf.get_section_by_name(".text")
-            machine = elf["e_machine"]
-    except OSError as error:
-        raise EnvironmentProblem(f"vmlinux {vmlinux}: {error.strerror}") from error
-    except ELFError as error:
-        raise EnvironmentProblem(f"vmlinux {vmlinux}: not an ELF file ({error})") from error
-    if machine != "EM_AARCH64" or section is None:
-        raise EnvironmentProblem(f"vmlinux {vmlinux}: not an arm64 kernel's ELF file")
-    return int(section["sh_addr"])
+    with open_vmlinux(vmlinux) as elf:
+        section = elf.get_section_by_name(".text")
+        if section is None:
+            raise EnvironmentProblem(f"vmlinux {vmlinux}: it has no section .text; give a kernel's ELF file")
+        return int(section["sh_addr"])
 
 
 def _files(guest: LinuxGuest) -> tuple[Path, Tools, Path | None]:

@@ -117,7 +117,7 @@ def test_what_is_no_kernel_is_said(data: bytes, message: str, tmp_path: Path) ->
 
 
 def test_a_vmlinux_must_be_an_elf_file(kernel: Path, tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentProblem, match="not an ELF file"):
+    with pytest.raises(EnvironmentProblem, match="not a sound ELF file"):
         linked_text(kernel)
     with pytest.raises(EnvironmentProblem, match="No such file"):
         linked_text(tmp_path / "none")
