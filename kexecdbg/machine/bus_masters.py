@@ -54,24 +54,22 @@ class BusMasters:
 
 def find_bus_masters(memory: object, memory_map: MemoryMap) -> BusMasters:
     """Ask every device of ``memory_map`` that we know how to ask, through ``memory``."""
-    buffers: list[DeviceBuffer] = []
-    unseen: list[str] = []
-    for region in memory_map.regions:
-        if region.kind is not RegionKind.DEVICE:
-            continue
-        for pattern, ask in _DEVICES:
-            if not pattern.fullmatch(region.name):
-                continue
-            device = _Device(memory, memory_map, region)
+    devices = (region for region in memory_map.regions if region.kind is RegionKind.DEVICE)
+    found = [each for region in devices for each in _asked(memory, memory_map, region)]
+    return BusMasters(
+        tuple(each for each in found if isinstance(each, DeviceBuffer)),
+        tuple(each for each in found if isinstance(each, str)),
+    )
+
+
+def _asked(memory: object, memory_map: MemoryMap, region: Region) -> Iterator[DeviceBuffer | str]:
+    """What the device of ``region`` says, if it is one that we know how to ask; text is of what cannot be seen."""
+    for pattern, ask in _DEVICES:
+        if pattern.fullmatch(region.name):
             try:
-                for found in ask(device):
-                    if isinstance(found, DeviceBuffer):
-                        buffers.append(found)
-                    else:
-                        unseen.append(found)
+                yield from ask(_Device(memory, memory_map, region))
             except MemoryUnreadableError as error:
-                unseen.append(f"{region.name} at {region.start:#x}: {error.reason}")
-    return BusMasters(tuple(buffers), tuple(unseen))
+                yield f"{region.name} at {region.start:#x}: {error.reason}"
 
 
 @dataclass(frozen=True)
