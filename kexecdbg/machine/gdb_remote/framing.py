@@ -56,6 +56,11 @@ class Incoming:
             del buffer[:start]
         return None
 
+    @property
+    def is_interrupt_next(self) -> bool:
+        """Whether :meth:`next` gives 0x03."""
+        return self._buffer[:1] == INTERRUPT
+
     def _packet(self) -> bytes | None:
         buffer = self._buffer
         end = buffer.find(b"#")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import mask
@@ -18,6 +19,8 @@ from kexecdbg.trace.replay.watchpoints import Span, Watchpoint, touching_steps
 from kexecdbg.trace.search import StepFilter, find_steps
 from kexecdbg.trace.step_block import PAGE_SIZE
 
+STEPS_AT_ONCE = 1 << 18
+"""Of a long run, between looks at whether somebody wants it to end; a part of a second."""
 _MOST_DIGITS = 20
 """Of a state's number; it has 64 bits."""
 
@@ -29,6 +32,7 @@ class StopReason(enum.Enum):
     WATCHPOINT = "watched memory is touched"
     BEGIN = "the trace begins here"
     END = "the trace ends here"
+    INTERRUPTED = "somebody asked for it"
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,12 @@ class Cursor:
         state: its registers.
         breakpoints: virtual addresses of instructions.
         watchpoints: watched memory.
+        is_interrupted: asked during a long run; it ends when the answer is true.
     """
 
-    def __init__(self, trace: Trace, number: int = 0) -> None:
+    def __init__(self, trace: Trace, number: int = 0, is_interrupted: Callable[[], bool] = lambda: False) -> None:
         self.trace = trace
+        self.is_interrupted = is_interrupted
         self.breakpoints: set[int] = set()
         self.watchpoints: set[Watchpoint] = set()
         self.go(number)
@@ -142,6 +148,17 @@ class Cursor:
         return Stop(StopReason.MOVED)
 
     def _run(self, span: Span) -> Stop:
+        for part in span.parts(STEPS_AT_ONCE):
+            stop = self._run_part(part)
+            if stop is not None:
+                return stop
+            self.go(part.first if span.backwards else part.last)
+            if self.is_interrupted():
+                return Stop(StopReason.INTERRUPTED)
+        return Stop(StopReason.BEGIN if span.backwards else StopReason.END)
+
+    def _run_part(self, span: Span) -> Stop | None:
+        """Go to the first place in ``span`` that the run has to stop at; ``None``, and nowhere, when there is none."""
         reached = self._next_breakpoint(span)
         touched = self._touched(span)
         if touched is not None:
@@ -153,17 +170,16 @@ class Cursor:
         if reached is not None:
             self.go(reached)
             return Stop(StopReason.MOVED)
-        self.go(0 if span.backwards else self.trace.steps)
-        return Stop(StopReason.BEGIN if span.backwards else StopReason.END)
+        return None
 
     def _next_breakpoint(self, span: Span) -> int | None:
-        """The next state of ``span``, the present one left out, that is at a breakpoint."""
+        """The next state of ``span``, the one that it starts from left out, that is at a breakpoint."""
         if not self.breakpoints:
             return None
-        first, last = (span.first, span.last) if span.backwards else (span.first + 1, span.last)
+        first, last = (span.first, span.last) if span.backwards else (span.first + 1, span.last + 1)
         wanted = StepFilter(pcs=self.breakpoints)
         found = next(find_steps(self.trace, wanted, first, last, span.backwards), None)
-        if found is None and not span.backwards and self.number < span.last:
+        if found is None and not span.backwards and span.first < span.last == self.trace.steps:
             # No step starts from the last state.
             return span.last if self.trace.state(span.last).get("PC") in self.breakpoints else None
         return found

@@ -230,7 +230,8 @@ def _stop_reply(stop: Stop) -> bytes:
     if stop.watchpoint is not None:
         return b"T05%b:%x;" % (stop.watchpoint.kind.value.encode(), stop.watchpoint.start) + _THREAD
     ends = {StopReason.BEGIN: b"replaylog:begin;", StopReason.END: b"replaylog:end;"}
-    return b"T05" + ends.get(stop.reason, b"") + _THREAD
+    signal = b"T02" if stop.reason is StopReason.INTERRUPTED else b"T05"
+    return signal + ends.get(stop.reason, b"") + _THREAD
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> tuple[str, ...]:

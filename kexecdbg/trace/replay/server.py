@@ -13,14 +13,15 @@ from pathlib import Path
 
 from kexecdbg.errors import EnvironmentProblem, UsageError
 from kexecdbg.machine.gdb_remote.connection import address_of
-from kexecdbg.machine.gdb_remote.framing import ACK, NAK, Incoming, frame
+from kexecdbg.machine.gdb_remote.framing import ACK, INTERRUPT, NAK, Incoming, frame
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.replay.cursor import Cursor
 from kexecdbg.trace.replay.packets import PacketAnswers
 from kexecdbg.trace.replay.stub_features import StubFeatures
 from kexecdbg.trace.replay.target_description import description_of
 
-_RECEIVE = 65536
+RECEIVE = 65536
+"""Bytes that are taken from a connection at once."""
 _SECONDS_TO_NEXT_CLIENT = 0.5
 """How long the system is given to get over that it could not accept one."""
 _PRIVATE = 0o077
@@ -51,10 +52,15 @@ class ReplayServer:
 
     def _answer_all(self, connection: socket.socket) -> None:
         incoming = Incoming()
+
+        def is_interrupted() -> bool:
+            return incoming.is_interrupt_next or INTERRUPT in _has_arrived(connection)
+
         with self._one_at_a_time:
-            answers = PacketAnswers(Cursor(self.trace, self.state), self._description, self.features)
+            cursor = Cursor(self.trace, self.state, is_interrupted)
+            answers = PacketAnswers(cursor, self._description, self.features)
         last: tuple[bytes, ...] = ()
-        while not answers.ended and (data := connection.recv(_RECEIVE)):
+        while not answers.ended and (data := connection.recv(RECEIVE)):
             incoming.feed(data)
             replies = bytearray()
             for item in _items(incoming):
@@ -67,8 +73,16 @@ class ReplayServer:
                     replies += NAK
                 elif item == NAK:
                     replies += b"".join(map(frame, last[-1:]))
-                # A break is dropped: a move has ended before the next byte is read.
+                # A break is dropped here: the move that it was to end has ended.
             connection.sendall(replies)
+
+
+def _has_arrived(connection: socket.socket) -> bytes:
+    """What can be read from ``connection``; it remains to be read."""
+    try:
+        return connection.recv(RECEIVE, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return b""
 
 
 def _items(incoming: Incoming) -> Iterator[bytes]:

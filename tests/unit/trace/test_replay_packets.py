@@ -15,9 +15,10 @@ from kexecdbg.qemu.memory_tree import parse_flat_memory_tree
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.records import Event, EventKind, ExceptionTaken, MemoryWrite
-from kexecdbg.trace.replay.cursor import Cursor, state_named
+from kexecdbg.trace.replay.cursor import STEPS_AT_ONCE, Cursor, state_named
 from kexecdbg.trace.replay.packets import PacketAnswers
 from kexecdbg.trace.replay.target_description import description_of
+from kexecdbg.trace.replay.watchpoints import Span, WatchKind, Watchpoint, touching_steps
 from kexecdbg.trace.writer import TraceWriter
 
 CODE, DATA, RAM_END = 0x4000_0000, 0x4000_1000, 0x4800_0000
@@ -215,6 +216,13 @@ def test_nothing_can_be_written(ask: Ask, packet: str) -> None:
     assert ask(packet) == "E.a trace is read only"
 
 
+@pytest.fixture(params=[1, STEPS_AT_ONCE], ids=["one", "many"])
+def steps_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are cut into parts, so that they can be interrupted."""
+    monkeypatch.setattr("kexecdbg.trace.replay.cursor.STEPS_AT_ONCE", request.param)
+
+
+@pytest.mark.usefixtures("steps_at_once")
 def test_steps_forwards_and_backwards(ask: Ask, answers: PacketAnswers) -> None:
     assert ask("bs") == "T05replaylog:begin;thread:01;"
     assert ask("vCont;s:1;c") == "T05thread:01;"
@@ -228,6 +236,7 @@ def test_steps_forwards_and_backwards(ask: Ask, answers: PacketAnswers) -> None:
     assert pc_of(answers) == CODE
 
 
+@pytest.mark.usefixtures("steps_at_once")
 @pytest.mark.parametrize("kind", ["0", "1"], ids=["software", "hardware"])
 def test_breakpoints(ask: Ask, answers: PacketAnswers, kind: str) -> None:
     for address in (CODE + 4, CODE + 0x200):
@@ -246,6 +255,7 @@ def test_breakpoints(ask: Ask, answers: PacketAnswers, kind: str) -> None:
     assert pc_of(answers) == CODE + 0x200
 
 
+@pytest.mark.usefixtures("steps_at_once")
 @pytest.mark.parametrize(
     ("kind", "name", "steps"),
     [("2", "watch", (1, FOLDED_STEP)), ("3", "rwatch", (2,)), ("4", "awatch", (1, 2, FOLDED_STEP))],
@@ -264,6 +274,24 @@ def test_watchpoints_stop_on_the_near_side_of_the_access(
     assert (ask("bs"), answers.cursor.number) == (stop, steps[-1] + 1)
     assert ask(f"z{kind},{DATA + 4:x},4") == "OK"
     assert ask("bc") == "T05replaylog:begin;thread:01;"
+
+
+@pytest.mark.parametrize(
+    ("word", "address"),
+    [(0xF861_D802, DATA - 16), (0x5800_0042, CODE + 8), (0xF841_8402, DATA), (0xF85F_8FE2, CODE - 8)],
+    ids=["ldr x2, [x0, w1, sxtw #3]", "ldr x2, .+8", "ldr x2, [x0], #24", "ldr x2, [sp, #-8]!"],
+)
+def test_read_watchpoints_know_every_addressing_mode(tmp_path: Path, word: int, address: int) -> None:
+    state = {"PC": CODE, "PSTATE": EL2H, "X0": DATA, "X1": 0xFFFF_FFFE, "SP": CODE}
+    with TraceWriter(tmp_path / "load.kxt", TraceHeader("stepping", REGISTERS), state) as writer:
+        writer.step(CODE + 4, word, {"X2": 0})
+    with Trace.open(tmp_path / "load.kxt") as trace:
+        touching = [
+            start
+            for start in range(address - 16, address + 24, 8)
+            if list(touching_steps(trace, Watchpoint(WatchKind.READ, start, start + 8), None, Span(0, 1)))
+        ]
+    assert touching == [address]
 
 
 def test_monitor(answers: PacketAnswers) -> None:

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from kexecdbg.machine.gdb_remote import GdbRemote
-from kexecdbg.machine.gdb_remote.framing import MAX_PACKET, frame
+from kexecdbg.machine.gdb_remote.framing import INTERRUPT, MAX_PACKET, frame
 from kexecdbg.trace.header import TraceHeader
+from kexecdbg.trace.reader import Trace
+from kexecdbg.trace.replay.server import RECEIVE, ReplayServer
 from kexecdbg.trace.writer import TraceWriter
 from kexecdbg.ui.cli import main
 
@@ -108,6 +110,16 @@ def test_more_clients_than_there_are_descriptors_keep_nobody_out_for_ever(trace:
                 last.recv(1)
         with GdbRemote(target) as remote:
             assert remote.read_register("PC") == CODE
+
+
+@pytest.mark.parametrize("before", [0, RECEIVE - len(frame(b"vCont;c"))], ids=["read with it", "not read yet"])
+def test_ctrl_c_ends_a_run(trace: Path, monkeypatch: pytest.MonkeyPatch, before: int) -> None:
+    monkeypatch.setattr("kexecdbg.trace.replay.cursor.STEPS_AT_ONCE", 1)
+    client, connection = socket.socketpair()
+    with Trace.open(trace) as recorded, client, connection:
+        client.sendall(b"+" * before + frame(b"vCont;c") + INTERRUPT + frame(b"D"))
+        ReplayServer(recorded).client(connection)
+        assert client.recv(RECEIVE) == b"+" + frame(b"T02thread:01;") + b"+" + frame(b"OK")
 
 
 def test_a_damaged_packet_is_asked_for_again(target: str) -> None:

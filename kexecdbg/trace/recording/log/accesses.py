@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from kexecdbg.arm64.bits import bit, bits
-from kexecdbg.arm64.evaluation.loads_and_stores import Indexing, LoadStore
+from kexecdbg.arm64.evaluation.loads_and_stores import LoadStore
 from kexecdbg.arm64.faults import Access
+from kexecdbg.trace.access_addresses import access_addresses
 from kexecdbg.trace.recording.core_registers import GENERAL
 from kexecdbg.trace.recording.log.states import States, Steps
 from kexecdbg.trace.recording.plan import Concern, Plan
 from kexecdbg.trace.step_block import PAGE_SIZE, U8, U64
 
-_UXTW, _SXTW = 0b010, 0b110
 _ZERO = np.uint64(0)
 
 
@@ -72,23 +72,9 @@ def _column(registers: npt.NDArray[np.uint64], number: int) -> U64:
 
 
 def _addresses(access: LoadStore, registers: npt.NDArray[np.uint64], instruction: int) -> U64:
-    if access.base is None:
-        return np.full(len(registers), (instruction + access.offset) & (1 << 64) - 1, np.uint64)
-    base: U64 = registers[:, access.base]  # column 31 is SP, as register 31 is here
-    if access.index is not None:
-        return base + _extended(_column(registers, access.index), access.index_option, access.index_shift)
-    if access.indexing is Indexing.POST:
-        return base
-    return base + np.uint64(access.offset & (1 << 64) - 1)
-
-
-def _extended(values: U64, option: int, shift: int) -> U64:
-    """``values`` as an index register is extended and shifted (Arm ARM, ``ExtendReg``)."""
-    if option == _UXTW:
-        values = values & np.uint64(0xFFFF_FFFF)
-    elif option == _SXTW:
-        values = values.astype(np.uint32).view(np.int32).astype(np.int64).view(np.uint64)
-    return values << np.uint64(shift)
+    # Column 31 is SP, as register 31 is here.
+    base = np.full(len(registers), instruction, np.uint64) if access.base is None else registers[:, access.base]
+    return access_addresses(access, base, None if access.index is None else _column(registers, access.index))
 
 
 def _stored(
