@@ -13,6 +13,7 @@ from kexecdbg.checks.verdict import Verdict
 from kexecdbg.lab.tables import LINUX_4K_48BIT, TableBuilder
 from kexecdbg.machine.memory import BytesMemory
 from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind
+from kexecdbg.machine.overlay_memory import OverlayMemory
 from kexecdbg.machine.state import CpuState
 
 ROOT = 0x1_4000_0000
@@ -170,7 +171,7 @@ def repaired(situation: Situation, repairs: list[Repair]) -> Verdict:
         else:
             registers[repair.register] = repair.new
     big_endian = bool((situation.after.get(situation.regime.facts.sctlr) or 0) & EE)
-    memory = Patched(situation, words, "big" if big_endian else "little")
+    memory = OverlayMemory(situation.memory, words, big_endian)
     after = situation.after.with_values(registers)
     return judge(Situation(situation.before, after, memory, situation.site, situation.next_pc))
 
@@ -187,19 +188,3 @@ RAM = Region(0x1_4000_0000, 0x1_8000_0000, RegionKind.RAM, "ram")
 UART = Region(0x0900_0000, 0x0900_1000, RegionKind.DEVICE, "pl011")
 MACHINE = (RAM, UART)
 """A memory map that everything in a moment lies in."""
-
-
-class Patched:
-    """The memory of a situation with words replaced."""
-
-    def __init__(self, situation: Situation, words: Mapping[int, int], order: str) -> None:
-        self._memory = situation.memory
-        self._words = {a: w.to_bytes(8, "big" if order == "big" else "little") for a, w in words.items()}
-
-    def read(self, address: int, size: int) -> bytes:
-        """As the memory below."""
-        data = bytearray(self._memory.read(address, size))
-        for word, value in self._words.items():
-            if address <= word < address + size:
-                data[word - address : word - address + 8] = value
-        return bytes(data)
