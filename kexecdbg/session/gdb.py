@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -24,12 +25,15 @@ from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.resources import data_root
 from kexecdbg.session.failures import GdbEnded, TimedOut
 from kexecdbg.session.gdb_answer import GdbAnswer
+from kexecdbg.session.interrupting import seconds_to_next_interrupt
 from kexecdbg.session.marks import OUTPUT_MARK
 from kexecdbg.session.mi_output import MiOutput
 
 _START_SECONDS = 30.0
 _END_SECONDS = 2.0
-_INTERRUPT_SECONDS = 5.0
+_INTERRUPT_SECONDS = 10.0
+_SILENCE_SECONDS = 0.5
+_AFTER_INTERRUPT_SECONDS = 0.05
 _MOST_UNASKED = 100
 """Responses that are kept until somebody wants them."""
 _LAST_LINES = 4
@@ -65,6 +69,14 @@ class CommandResult:
     text: str
 
 
+@dataclass(frozen=True)
+class _Interrupted:
+    """When the command that runs was interrupted (never: infinity), and how often the target had stopped by then."""
+
+    time: float
+    stops: int
+
+
 class CommandListener(Protocol):
     """Hears of a command while it is under way."""
 
@@ -95,6 +107,8 @@ class GdbSession:
         assert self._controller.gdb_process is not None
         self._output = MiOutput(self._controller.gdb_process)
         self._token = 0
+        self._line = ""
+        self._interrupted = _Interrupted(math.inf, 0)
         self._unasked: deque[dict[str, Any]] = deque(maxlen=_MOST_UNASKED)
         self._outside_mi: deque[str] = deque(maxlen=_LAST_LINES)
         try:
@@ -190,6 +204,7 @@ class GdbSession:
 
     def _execute(self, line: str, seconds: float, listener: CommandListener | None) -> str:
         self._token += 2
+        self._line, self._interrupted = line, _Interrupted(math.inf, 0)
         quoted = line.replace("\\", "\\\\").replace('"', '\\"')
         # A command that resumes the target ends with ^running in mid-course and no other result (GDB manual, "GDB/MI
         # Result Records"); GDB answers the second command only when the first is over.
@@ -215,8 +230,8 @@ class GdbSession:
         try:
             answer = self._until_answered(line, seconds, listener)
         except TimeoutError:
-            self._interrupt_and_drain(line)
-            raise TimedOut(f"{line}: not finished within {seconds:g} s; interrupted") from None
+            how = "interrupted" if self._interrupt_and_drain(line) else "it takes no notice of being interrupted"
+            raise TimedOut(f"{line}: not finished within {seconds:g} s; {how}") from None
         except (KeyboardInterrupt, SystemExit):
             # So that the session can be left in good order.
             self._interrupt_and_drain(line)
@@ -225,12 +240,16 @@ class GdbSession:
             raise TargetError(answer.problem)
         return answer.printed
 
-    def _interrupt_and_drain(self, line: str) -> None:
+    def _interrupt_and_drain(self, line: str) -> bool:
+        """Interrupt it: whatever it still says belongs to it, not to the next one; whether it has come to its end."""
         self.interrupt()
-        # Whatever the interrupted command still says belongs to it, not to the next one. A GDB that is just starting
-        # ends with the interrupt; what interrupted it is what the caller is to hear of.
-        with contextlib.suppress(TimeoutError, GdbEnded):
+        try:
             self._until_answered(line, _INTERRUPT_SECONDS, None)
+        except TimeoutError:
+            return False
+        except GdbEnded:
+            pass  # as one does that is just starting; what interrupted it is what the caller is to hear of
+        return True
 
     def _until_answered(self, line: str, seconds: float, listener: CommandListener | None) -> GdbAnswer:
         """The answer to the command that has just been sent, complete."""
@@ -247,11 +266,14 @@ class GdbSession:
                     return answer
             if self.has_ended:
                 raise GdbEnded(f"{line}: GDB has ended")
+            if self._takes_no_notice():
+                self.interrupt()
         raise TimeoutError
 
     def _responses(self, seconds: float) -> list[dict[str, Any]]:
         """What GDB says next, if it says anything in ``seconds``; whether the target runs is kept in mind."""
-        responses = self._output.records(min(seconds, 0.5))
+        patience = _SILENCE_SECONDS if math.isinf(self._interrupted.time) else _AFTER_INTERRUPT_SECONDS
+        responses = self._output.records(min(seconds, patience))
         for response in responses:
             if response["type"] == "notify" and response["message"] in ("running", "stopped", "thread-group-exited"):
                 self._running = response["message"] == "running"
@@ -301,10 +323,16 @@ class GdbSession:
             raise TimedOut(f"interrupt: the target did not stop within {seconds:g} s")
 
     def interrupt(self) -> None:
-        """Stop the command that is running, and the target with it, as Ctrl-C would."""
+        """Stop the command that is running, and the target with it, as Ctrl-C would; again if it takes no notice."""
+        self._interrupted = _Interrupted(time.monotonic(), self.stops)
         process = self._controller.gdb_process
         if process is not None:
             process.send_signal(signal.SIGINT)
+
+    def _takes_no_notice(self) -> bool:
+        """Whether the command that runs has been interrupted, in vain."""
+        has_stopped = self.stops != self._interrupted.stops
+        return time.monotonic() - self._interrupted.time > seconds_to_next_interrupt(self._line, has_stopped)
 
     def close(self) -> None:
         """End GDB. A target that is still connected ends with it (GDB kills what it debugs; QEMU then exits)."""

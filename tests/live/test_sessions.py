@@ -134,6 +134,8 @@ def test_over_the_switch_why_and_the_repair() -> None:
             session.run_to_instruction("never", timeout=0.2)
         with pytest.raises(ExpectationFailed, match=rf"after 0\.2 s the CPU is at {in_the_vector}\n  \(nothing was"):
             session.expect_console("never", timeout=0.2)
+        with pytest.raises(TimedOut, match=rf"^stepi 1000000000: not finished .*; interrupted at {in_the_vector}$"):
+            session.step(10**9, timeout=0.2)  # GDB loses most interrupts while it steps
         session.resume()
         assert session.is_running()
         assert session.interrupt().pc is not None

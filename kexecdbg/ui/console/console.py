@@ -13,11 +13,13 @@ from kexecdbg.arm64.register_names import canonical_name
 from kexecdbg.arm64.registers import REGISTERS
 from kexecdbg.errors import KexecdbgError, TargetError, UsageError
 from kexecdbg.session import Session, Target, attach, lab, trace
+from kexecdbg.session.interrupting import STEPPING_COMMANDS
+from kexecdbg.session.marks import is_ours
 from kexecdbg.session.target import AttachTarget, TraceTarget
 from kexecdbg.ui.console import code
 from kexecdbg.ui.console.changes import StopHistory, changes_text
 from kexecdbg.ui.console.command_table import help_screen
-from kexecdbg.ui.console.passing_on import CommandOutput, is_ours, pass_on, printable
+from kexecdbg.ui.console.passing_on import CommandOutput, pass_on, printable
 from kexecdbg.ui.console.snapshot import NO_MACHINE, RunState, Snapshot, take_snapshot
 from kexecdbg.ui.console.status import status_line
 from kexecdbg.ui.style import WIDTH, Style
@@ -25,12 +27,6 @@ from kexecdbg.ui.walk_text import walk_command
 
 HOW_TO_GO_ON = "next: lab A, attach HOST:PORT, replay FILE; Ctrl-D leaves"
 _SETTINGS = ("set max-completions 1000",)
-_REPEATED = frozenset(
-    f"{backwards}{command}"
-    for backwards in ("", "r", "reverse-")
-    for command in ("s", "step", "si", "stepi", "n", "next", "ni", "nexti")
-)
-"""GDB repeats them on an empty line (GDB manual, "Command Syntax"); what the console sends it never is empty."""
 _STEP_SECONDS = 5.0
 """A step takes milliseconds, or for ever (WFI), and the full-screen view cannot interrupt it."""
 _QUIT = frozenset({"q", "quit", "exit"})
@@ -157,7 +153,8 @@ class Console:
         elif register and canonical_name(register["name"] or register["of"]) in REGISTERS:
             self._register(register["name"] or register["of"], register["field"])
         else:
-            self._last_step = text if name in _REPEATED else ""
+            # What the console sends GDB never is empty, so it is for the console to repeat it.
+            self._last_step = text if name in STEPPING_COMMANDS else ""
             self._shows_next = not is_ours(text)
             self._pass_on(text)
 

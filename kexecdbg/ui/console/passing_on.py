@@ -12,15 +12,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 from kexecdbg.session import Session
-from kexecdbg.session.marks import OUTPUT_MARK
+from kexecdbg.session.marks import OUTPUT_MARK, is_ours
 
 _UNPRINTABLE = re.compile(r"[^\n\t -~\u00a0-\U0010ffff]")
-_OURS = ("kexec-", "walk-")
-
-
-def is_ours(text: str) -> bool:
-    """Whether a line is one of the kexecdbg commands in GDB."""
-    return text.startswith(_OURS)
 
 
 def pass_on(session: Session, text: str, output: CommandOutput) -> None:

@@ -1,0 +1,39 @@
+"""How often a command in GDB has to be interrupted before it ends.
+
+GDB passes an interrupt on to the machine, and where a step has just ended it is lost there: QEMU takes no notice of one
+while the CPU is stopped (gdbstub.c, gdb_read_byte()), and GDB goes on to the next step. Of those in ``stepi 1000000``
+most are lost. A machine that runs freely is not to be interrupted again: GDB takes that for giving the machine up, and
+disconnects (remote.c, remote_target::interrupt_query()).
+"""
+
+from __future__ import annotations
+
+import math
+
+from kexecdbg.session.marks import is_ours
+
+STEPPING_COMMANDS = frozenset(
+    f"{backwards}{command}"
+    for backwards in ("", "r", "reverse-")
+    for command in ("s", "step", "si", "stepi", "n", "next", "ni", "nexti")
+)
+"""GDB's commands that step as often as they are told; an empty line repeats them (GDB manual, "Command Syntax")."""
+_MAY_STEP = STEPPING_COMMANDS | {"source", "python", "py", "while"}
+_STEPPING_SECONDS = 0.1
+_STOPPED_SECONDS = 0.02
+_OURS_SECONDS = 2.0
+"""Long enough for them to put in order what they must, which another interrupt would break off."""
+
+
+def seconds_to_next_interrupt(line: str, has_stopped: bool) -> float:
+    """How long after an interrupt a command that has not ended gets another; infinite where one is enough.
+
+    Args:
+        has_stopped: the machine has stopped since, and yet the command goes on.
+    """
+    if is_ours(line):
+        return _OURS_SECONDS
+    name = line.partition(" ")[0]
+    if has_stopped and name in _MAY_STEP:
+        return _STOPPED_SECONDS
+    return _STEPPING_SECONDS if name in STEPPING_COMMANDS else math.inf
