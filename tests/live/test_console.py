@@ -106,6 +106,9 @@ def test_the_course_of_a_debug_session(console: Terminal) -> None:
     console.wait_for("reverse-i-search", "monitor info status")
     console.press(CTRL_C)
 
+    # A machine that cannot be had costs nobody the one that is there.
+    enter(console, "lab NOPE", "no scenario is called NOPE", "stopped  lab A")
+
     # A helper dies: a line, and the console goes on.
     next(each for each in helpers(console) if "-gdb" in each.cmdline() and "qemu" in each.name()).kill()
     enter(console, "stepi", "lab A is gone (", "next: lab A, attach", "no machine")

@@ -82,11 +82,14 @@ class Console:
         """Run on ``target`` from now on; what ran before is left, or ends.
 
         Raises:
-            KexecdbgError: it cannot be opened; there is no session then.
+            KexecdbgError: it cannot be opened. What ran before goes on, unless both are gdbstubs: those may be one, and
+                a gdbstub has one debugger at a time.
         """
-        self.close()
+        if isinstance(target, AttachTarget) and self.session and isinstance(self.session.target, AttachTarget):
+            self.close()
         session = Session(target)
         session.open()
+        self.close()
         self.session = session
         for setting in (*_SETTINGS, *(["set style enabled on"] if self.style.colour else [])):
             session.command(setting)
