@@ -225,6 +225,7 @@ def difference_text(first: Trace, second: Trace, found: TraceDifference, style: 
             hanging(name, _at(trace, found.parted_step, style), _COLUMN, style)
             for name, trace in (("first", first), ("second", second))
         ]
+    lines += [hanging("warning", warning, _COLUMN, style) for warning in (*first.warnings, *second.warnings)]
     if found.data_step is not None and found.data_step != found.parted_step:
         lines.append(
             hanging("data", f"a step changes registers differently first in step {found.data_step:,}", _COLUMN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from kexecdbg.ui.cli import main
 from tests.traces.corpus import FOLDER, FREEZE, REPAIRED, kernel_traces, lab_traces
 
+END_FRAME = 20
+"""Bytes of a trace's last frame."""
 GOLDEN = {
     "freeze": [FREEZE],
     "freeze-fault": [FREEZE, "--step", "3922"],
@@ -79,6 +82,15 @@ def test_no_line_is_wider_than_80_columns(capsys: pytest.CaptureFixture[str], na
 def test_runs_that_part_end_with_status_1_and_the_same_run_with_0() -> None:
     assert main(["trace", f"{FREEZE}.kxt", "--diff", f"{REPAIRED}.kxt"]) == 1
     assert main(["trace", f"{FREEZE}.kxt", "--diff", f"{FREEZE}.kxt"]) == 0
+
+
+def test_damage_is_said_before_two_runs_are_called_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    cut = tmp_path / "cut.kxt"
+    cut.write_bytes((FOLDER / f"{FREEZE}.kxt").read_bytes()[:-END_FRAME])
+    said = printed(capsys, FREEZE, "--diff", str(cut))
+    assert "are the same\n" in said and "warning    cut.kxt: the recording was cut off" in said
+    document = json.loads(printed(capsys, FREEZE, "--diff", str(cut), "--json"))
+    assert document["same"] and len(document["warnings"]) == 1
 
 
 def test_kvm_returns_to_el1_after_its_last_step_at_el2(capsys: pytest.CaptureFixture[str]) -> None:

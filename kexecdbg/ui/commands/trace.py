@@ -75,7 +75,8 @@ def _diff(trace: Trace, arguments: argparse.Namespace, style: Style) -> int:
     with Trace.open(arguments.diff) as other:
         found = compare(trace, other)
         if arguments.json:
-            print(json.dumps(trace_json.difference(found), indent=1))
+            document = {"warnings": [*trace.warnings, *other.warnings], **trace_json.difference(found)}
+            print(json.dumps(document, indent=1))
         else:
             print(trace_text.difference_text(trace, other, found, style))
     return 0 if found.same else 1
