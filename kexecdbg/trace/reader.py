@@ -134,7 +134,8 @@ class Trace:
             TraceError: there is no such step, or the part of the file that holds it is damaged.
         """
         if not 0 <= number < self.steps:
-            raise TraceError(f"{self.path}: there is no step {number}; it has steps 0 to {self.steps - 1}")
+            there_are = f"steps 0 to {self.steps - 1}" if self.steps else "none"
+            raise TraceError(f"{self.path}: there is no step {number}; it has {there_are}")
         block = self.block_at(number)
         step = number - block.first
         return TraceStep(

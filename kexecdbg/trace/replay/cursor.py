@@ -212,5 +212,6 @@ def state_named(trace: Trace, place: str) -> int:
     is_number = place.isascii() and place.isdigit() and len(place) <= _MOST_DIGITS
     number = int(place) if is_number else named.get(place)
     if number is None or number > trace.steps:
-        raise TraceError(f"{place}: no state of this trace; give 0 to {trace.steps}, begin, end or first-fault")
+        what = f"{place}: no state of this trace" if place else "no state is given"
+        raise TraceError(f"{what}; give 0 to {trace.steps}, begin, end or first-fault")
     return number
