@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--step", type=int, metavar="N", help="show step N in full")
     show.add_argument("--diff", type=Path, metavar="OTHER", help="say where this run and another one part")
     steps = parser.add_argument_group(
-        "steps to list (all that is given has to hold; without any: writes of translation registers, and exceptions)"
+        "steps to list",
+        "all that is given has to hold; without any: writes of translation registers, and exceptions",
     )
     steps.add_argument("--all", action="store_true", help="every step")
     steps.add_argument("--el", type=int, choices=range(4), help="executed at this exception level")
