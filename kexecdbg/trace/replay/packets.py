@@ -53,6 +53,8 @@ class PacketAnswers:
         self._description = description
         self._registers = {register.number: register for register in description.registers}
         self._physical = False
+        self._start = cursor.number
+        self._stays = self._is_gone = False
 
     def answer(self, packet: bytes) -> tuple[bytes, ...]:
         """The packets to send for ``packet``; an empty one when it is not known, none when nobody waits."""
@@ -88,7 +90,7 @@ class PacketAnswers:
         return b"1"
 
     def _threads(self, text: str) -> bytes:
-        return b"m01"
+        return b"l" if self._is_gone else b"m01"
 
     def _no_more_threads(self, text: str) -> bytes:
         return b"l"
@@ -178,7 +180,7 @@ class PacketAnswers:
     # Running
 
     def _why_stopped(self, text: str) -> bytes:
-        return b"T05" + _THREAD
+        return b"W00" if self._is_gone else b"T05" + _THREAD
 
     def _actions(self, text: str) -> bytes:
         return b"vCont;c;C;s;S"
@@ -205,8 +207,18 @@ class PacketAnswers:
     # The end, and the monitor
 
     def _detach(self, text: str) -> bytes:
-        self.ended = True
+        # After target extended-remote, GDB is still there, with nothing to debug until it sends vRun.
+        self._is_gone, self.ended = self._stays, not self._stays
         return b"OK"
+
+    def _stay(self, text: str) -> bytes:
+        self._stays = True
+        return b"OK"
+
+    def _begin_again(self, text: str) -> bytes:
+        self._is_gone = False
+        self.cursor.go(self._start)
+        return self._why_stopped(text)
 
     def _kill(self, text: str) -> tuple[bytes, ...]:
         # GDB waits for no answer to k. The trace stays; only this client is gone.
@@ -244,6 +256,7 @@ def _matched(pattern: re.Pattern[str], text: str) -> tuple[str, ...]:
 _Handler = Callable[[PacketAnswers, str], bytes | tuple[bytes, ...]]
 
 _WHOLE: Mapping[str, _Handler] = {
+    "!": PacketAnswers._stay,
     "?": PacketAnswers._why_stopped,
     "g": PacketAnswers._core_registers,
     "s": PacketAnswers._step,
@@ -269,6 +282,7 @@ _BEGINNINGS: Mapping[str, _Handler] = {
     FIND: PacketAnswers._find,
     "vCont;": PacketAnswers._resume,
     "vKill;": PacketAnswers._detach,
+    "vRun;": PacketAnswers._begin_again,
     "D": PacketAnswers._detach,
     "H": PacketAnswers._ok,
     "T": PacketAnswers._ok,

@@ -236,6 +236,23 @@ def test_steps_forwards_and_backwards(ask: Ask, answers: PacketAnswers) -> None:
     assert pc_of(answers) == CODE
 
 
+def test_run_begins_again_where_the_client_began(trace: Trace) -> None:
+    answers = PacketAnswers(Cursor(trace, 2), description_of(trace.header))
+
+    def ask(*packets: bytes) -> list[bytes]:
+        return [answers.answer(packet)[0] for packet in packets]
+
+    assert ask(b"!", b"vCont;c", b"vKill;1", b"?", b"qfThreadInfo") == [
+        b"OK",
+        b"T05replaylog:end;thread:01;",
+        b"OK",
+        b"W00",
+        b"l",
+    ]
+    assert ask(b"vRun;", b"qfThreadInfo") == [b"T05thread:01;", b"m01"]
+    assert (answers.cursor.number, answers.ended) == (2, False)
+
+
 @pytest.mark.usefixtures("steps_at_once")
 @pytest.mark.parametrize("kind", ["0", "1"], ids=["software", "hardware"])
 def test_breakpoints(ask: Ask, answers: PacketAnswers, kind: str) -> None:
