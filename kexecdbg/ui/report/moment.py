@@ -45,7 +45,8 @@ class Moment:
 
     Attributes:
         state, memory, regime: what translates.
-        before: the registers before the switch; ``state`` when there is none.
+        before: the registers before the switch; without one, those of the machine, of which ``state`` assumes more.
+        follows_switch: whether ``state`` is what a switch leads to.
         probes: the accesses to follow, the one that decides first.
         marks: what to mark on the map of the address space.
         scans: everything that is mapped.
@@ -56,6 +57,7 @@ class Moment:
     memory: PhysicalMemory
     regime: Regime
     before: CpuState
+    follows_switch: bool
     probes: tuple[Probe, ...]
     marks: tuple[Mark, ...]
     scans: tuple[TableScan, ...]
@@ -82,7 +84,7 @@ def moment_of(subject: Subject) -> Moment:
     faults = walk(view.state, subject.memory, pc, regime=regime).fault_for(Access.FETCH) is not None
     scans = scan_tables(view.state, subject.memory, regime)
     marks = (Mark(pc, f"PC {pc:#x}", faults),)
-    return Moment(view.state, subject.memory, regime, state, (fetch,), marks, scans, view.remark)
+    return Moment(view.state, subject.memory, regime, state, False, (fetch,), marks, scans, view.remark)
 
 
 def _at_switch(verdict: Verdict) -> Moment:
@@ -92,6 +94,7 @@ def _at_switch(verdict: Verdict) -> Moment:
         situation.memory,
         situation.regime,
         situation.before,
+        True,
         _probes(verdict),
         _marks(situation),
         situation.scans,

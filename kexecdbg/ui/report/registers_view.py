@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kexecdbg.arm64.registers import decode
 from kexecdbg.arm64.registers.model import DecodedField
 from kexecdbg.machine.control_registers import control_registers
+from kexecdbg.machine.state import CpuState
 from kexecdbg.ui.report.moment import Moment
 
 _GENERAL = ("PC", "SP", "PSTATE", *(f"X{number}" for number in range(31)))
@@ -59,11 +60,12 @@ class RegistersView:
 
 
 def registers_view(moment: Moment) -> RegistersView:
-    """The registers right after the switch."""
+    """The registers right after the switch; without one, as the machine has them."""
+    state = moment.state if moment.follows_switch else moment.before
     # HCR_EL2 has the most fields and decides least: last.
     names = sorted(control_registers(moment.regime.facts.el), key=lambda name: name == "HCR_EL2")
-    values = {name: moment.state.get(name) for name in names}
-    views = {name: _register(moment, name, value) for name, value in values.items() if value is not None}
+    values = {name: state.get(name) for name in names}
+    views = {name: _register(state, moment.before, name, value) for name, value in values.items() if value is not None}
     shown = tuple(view for name, view in views.items() if values[name] or view.findings)
     return RegistersView(
         shown,
@@ -73,9 +75,9 @@ def registers_view(moment: Moment) -> RegistersView:
     )
 
 
-def _register(moment: Moment, name: str, value: int) -> RegisterView:
-    decoded = decode(name, value, moment.state)
-    before = moment.before.get(name)
+def _register(state: CpuState, before_switch: CpuState, name: str, value: int) -> RegisterView:
+    decoded = decode(name, value, state)
+    before = before_switch.get(name)
     change = ""
     if before != value:
         change = "written by the switch" + ("" if before is None else f"; before it {before:#x}")
