@@ -13,7 +13,7 @@ from kexecdbg.ui.decode_report import report_on
 from kexecdbg.ui.decode_text import report_text
 from kexecdbg.ui.style import WIDTH, Style
 
-DATA = Path(__file__).parents[1] / "data" / "decode"
+DATA = Path(__file__).parents[2] / "data" / "decode"
 
 
 def values_in(text: str) -> dict[str, int]:
