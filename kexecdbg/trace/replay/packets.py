@@ -10,7 +10,7 @@ from kexecdbg.machine.gdb_remote.description import DescribedRegister, TargetDes
 from kexecdbg.machine.replayed_memory import FIND, IS_REPLAY, answer_to_search, asked_words
 from kexecdbg.trace.replay.cursor import Cursor, Stop, StopReason
 from kexecdbg.trace.replay.monitor import monitor, openocd_monitor
-from kexecdbg.trace.replay.stub_features import Feature, StubFeatures
+from kexecdbg.trace.replay.stub_features import Feature, StubFeatures, StubKind
 from kexecdbg.trace.replay.watchpoints import WatchKind, Watchpoint
 
 MOST_BYTES = 0x8000
@@ -21,7 +21,7 @@ _READ_ONLY = b"E.a trace is read only"
 _MALFORMED = b"E.the packet cannot be understood"
 _UNREADABLE = b"E14"
 """What QEMU answers, EFAULT. GDB 13 takes no text for an error of an ``m`` packet."""
-_THREAD = b"thread:01;"
+_THREAD, _THREAD_OF_PROCESS = b"01", b"p01.01"
 _SUPPORTED = b"PacketSize=10000;qXfer:features:read+;vContSupported+;QStartNoAckMode+"
 _REVERSE = b";ReverseStep+;ReverseContinue+"
 _WATCHES = {"2": WatchKind.WRITE, "3": WatchKind.READ, "4": WatchKind.ACCESS}
@@ -55,6 +55,7 @@ class PacketAnswers:
         self._physical = False
         self._start = cursor.number
         self._stays = self._is_gone = False
+        self._thread = _THREAD
 
     def answer(self, packet: bytes) -> tuple[bytes, ...]:
         """The packets to send for ``packet``; an empty one when it is not known, none when nobody waits."""
@@ -77,7 +78,13 @@ class PacketAnswers:
     # What there is
 
     def _supported(self, text: str) -> bytes:
-        return _SUPPORTED + (_REVERSE if self.features.has(Feature.REVERSE) else b"")
+        offered = _SUPPORTED + (_REVERSE if self.features.has(Feature.REVERSE) else b"")
+        if self.features.kind is not StubKind.QEMU:
+            return offered
+        # GDB 13 to 16 end with an internal error after "record" at a stub whose threads have no process.
+        if "multiprocess+" in text:
+            self._thread = _THREAD_OF_PROCESS
+        return offered + b";multiprocess+"
 
     def _without_acknowledgement(self, text: str) -> bytes:
         self.acknowledges = False
@@ -90,13 +97,13 @@ class PacketAnswers:
         return b"1"
 
     def _threads(self, text: str) -> bytes:
-        return b"l" if self._is_gone else b"m01"
+        return b"l" if self._is_gone else b"m" + self._thread
 
     def _no_more_threads(self, text: str) -> bytes:
         return b"l"
 
     def _current_thread(self, text: str) -> bytes:
-        return b"QC01"
+        return b"QC" + self._thread
 
     def _thread_description(self, text: str) -> bytes:
         # As QEMU words it (gdbstub.c, handle_query_thread_extra()): plugins/cpus.py reads it.
@@ -180,7 +187,7 @@ class PacketAnswers:
     # Running
 
     def _why_stopped(self, text: str) -> bytes:
-        return b"W00" if self._is_gone else b"T05" + _THREAD
+        return b"W00" if self._is_gone else b"T05" + self._stopped_thread
 
     def _actions(self, text: str) -> bytes:
         return b"vCont;c;C;s;S"
@@ -190,19 +197,30 @@ class PacketAnswers:
         action = text.removeprefix("vCont;")[:1]
         if action not in ("c", "C", "s", "S"):
             raise _MalformedPacketError
-        return _stop_reply(self.cursor.step() if action in ("s", "S") else self.cursor.run())
+        return self._stop_reply(self.cursor.step() if action in ("s", "S") else self.cursor.run())
 
     def _step(self, text: str) -> bytes:
-        return _stop_reply(self.cursor.step())
+        return self._stop_reply(self.cursor.step())
 
     def _continue(self, text: str) -> bytes:
-        return _stop_reply(self.cursor.run())
+        return self._stop_reply(self.cursor.run())
 
     def _step_back(self, text: str) -> bytes:
-        return _stop_reply(self.cursor.step_back())
+        return self._stop_reply(self.cursor.step_back())
 
     def _run_back(self, text: str) -> bytes:
-        return _stop_reply(self.cursor.run_back())
+        return self._stop_reply(self.cursor.run_back())
+
+    def _stop_reply(self, stop: Stop) -> bytes:
+        if stop.watchpoint is not None:
+            return b"T05%b:%x;" % (stop.watchpoint.kind.value.encode(), stop.watchpoint.start) + self._stopped_thread
+        ends = {StopReason.BEGIN: b"replaylog:begin;", StopReason.END: b"replaylog:end;"}
+        signal = b"T02" if stop.reason is StopReason.INTERRUPTED else b"T05"
+        return signal + ends.get(stop.reason, b"") + self._stopped_thread
+
+    @property
+    def _stopped_thread(self) -> bytes:
+        return b"thread:%b;" % self._thread
 
     # The end, and the monitor
 
@@ -236,14 +254,6 @@ class PacketAnswers:
         output = answer.encode()
         pieces = (output[start : start + _MONITOR_CHUNK] for start in range(0, len(output), _MONITOR_CHUNK))
         return (*(b"O" + piece.hex().encode() for piece in pieces), b"OK")
-
-
-def _stop_reply(stop: Stop) -> bytes:
-    if stop.watchpoint is not None:
-        return b"T05%b:%x;" % (stop.watchpoint.kind.value.encode(), stop.watchpoint.start) + _THREAD
-    ends = {StopReason.BEGIN: b"replaylog:begin;", StopReason.END: b"replaylog:end;"}
-    signal = b"T02" if stop.reason is StopReason.INTERRUPTED else b"T05"
-    return signal + ends.get(stop.reason, b"") + _THREAD
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> tuple[str, ...]:

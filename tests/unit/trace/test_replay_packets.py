@@ -91,6 +91,18 @@ def test_reverse_execution_is_offered(ask: Ask) -> None:
     assert {"ReverseStep+", "ReverseContinue+"} <= set(ask("qSupported:xmlRegisters=aarch64").split(";"))
 
 
+def test_threads_have_a_process_for_a_client_that_knows_processes(ask: Ask) -> None:
+    assert ask("qfThreadInfo") == "m01"
+    assert "multiprocess+" in ask("qSupported:multiprocess+;swbreak+").split(";")
+    assert [ask(packet) for packet in ("qfThreadInfo", "qC", "?", "vCont;s:p1.1;c:p1.-1", "vCont;c")] == [
+        "mp01.01",
+        "QCp01.01",
+        "T05thread:p01.01;",
+        "T05thread:p01.01;",
+        "T05replaylog:end;thread:p01.01;",
+    ]
+
+
 def test_registers_that_were_not_recorded_are_unavailable(ask: Ask) -> None:
     core = ask("g")
     assert len(core) == 2 * CORE_BYTES
