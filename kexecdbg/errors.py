@@ -27,6 +27,10 @@ class TargetError(KexecdbgError):
     """The debugged machine did not do what was asked: no connection, it died, or it is not AArch64."""
 
 
+class CodeUnwritableError(TargetError):
+    """The target lets nobody write its code, as a recording does; nothing has been changed."""
+
+
 class RegisterUnknownError(KexecdbgError):
     """A register that the answer depends on could not be read.
 

@@ -17,7 +17,7 @@ import gdb
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, accessed_register, decode_instruction
 from kexecdbg.arm64.regimes import current_el
-from kexecdbg.errors import TargetError
+from kexecdbg.errors import CodeUnwritableError, TargetError
 from kexecdbg.machine.control_registers import control_registers, keeps_what_is_written
 from kexecdbg.machine.cpu_view_memory import CpuViewMemory
 from kexecdbg.machine.memory import WritablePhysicalMemory
@@ -188,7 +188,7 @@ class GdbDebugger:
         try:
             inferior.write_memory(pc, word.to_bytes(INSTRUCTION_SIZE, "little"))
         except gdb.MemoryError as error:
-            raise TargetError(f"the target lets nobody change its code, as a recording does: {error}") from error
+            raise CodeUnwritableError(f"the target lets nobody write its code, as a recording does: {error}") from error
         try:
             for _ in range(_STEP_ATTEMPTS):
                 self.step()

@@ -31,7 +31,8 @@ class RelocationControl(Debugger, Protocol):
         Returns the registers as they were right after it.
 
         Raises:
-            TargetError: it was not executed.
+            CodeUnwritableError: nobody can write an instruction there; nothing has been changed.
+            TargetError: it was not executed, or something could not be put back.
         """
         ...
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kexecdbg.checks.relocating.control import RelocationControl
-from kexecdbg.errors import TargetError
+from kexecdbg.errors import CodeUnwritableError
 
 _MRS_X9_CNTVCT_EL0 = 0xD53B_E049
 """``mrs x9, cntvct_el0``. QEMU's gdbstub does not show the counter, so the CPU is made to read it."""
@@ -39,10 +39,14 @@ class Phase:
 
 
 def read_counter(control: RelocationControl) -> int | None:
-    """CNTVCT_EL0, read by the CPU itself at its PC; ``None`` where it cannot be made to, as in a recording."""
+    """CNTVCT_EL0, read by the CPU itself at its PC; ``None`` where it cannot be made to, as in a recording.
+
+    Raises:
+        TargetError: the CPU did something else, or is not as it was before: what it does next would not be its own.
+    """
     try:
         return control.execute_instead(_MRS_X9_CNTVCT_EL0).get("X9")
-    except TargetError:
+    except CodeUnwritableError:
         return None
 
 
