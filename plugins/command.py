@@ -234,6 +234,32 @@ def add_assume_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_given_option(parser: argparse.ArgumentParser) -> None:
+    """``--assume REG=VALUE`` of a command that runs or changes the machine as it is; see :func:`take_as_read`."""
+    parser.add_argument(
+        "--assume",
+        metavar="REG=VALUE",
+        action="append",
+        default=[],
+        help="what the CPU has in a register that the target does not provide (may be repeated)",
+    )
+
+
+def take_as_read(target: GdbDebugger, assumptions: Sequence[str]) -> None:
+    """Have ``target`` give the values of such options, until the end of the command.
+
+    Raises:
+        UsageError: the target provides the register, or it is about to be written.
+    """
+    before = target.state()
+    assumed = with_assumptions(before, assumptions).assumed
+    known = [name for name in assumed if before.get(name) is not None]
+    if known:
+        raise UsageError(f"--assume {known[0]}: the target provides it, and the machine is taken as it is")
+    if assumed:
+        raise UsageError(f"--assume {next(iter(assumed))}: with M set there is no switch to come; give its value now")
+
+
 def with_assumptions(state: CpuState, assumptions: Sequence[str]) -> CpuState:
     """``state``, of the selected debugger, with the values of ``--assume`` options.
 

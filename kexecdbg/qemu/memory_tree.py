@@ -33,7 +33,10 @@ def parse_flat_memory_tree(text: str) -> MemoryMap:
         if _ADDRESS_SPACE in view:
             matches = (_LINE.match(line) for line in view.splitlines())
             return MemoryMap(_region(match) for match in matches if match)
-    raise TargetError(f"'monitor info mtree -f' does not list QEMU's system memory; it answered: {text.strip()[:80]!r}")
+    raise TargetError(
+        f"this is not QEMU's gdbstub: 'monitor info mtree -f' does not list QEMU's system memory; it answered: "
+        f"{text.strip()[:80]!r}"
+    )
 
 
 def _region(match: re.Match[str]) -> Region:

@@ -15,7 +15,7 @@ from kexecdbg.errors import UsageError
 from kexecdbg.ui.style import Style, hanging
 
 from .. import last_check, placed_pad
-from ..command import Command, selected_debugger
+from ..command import Command, add_given_option, selected_debugger, take_as_read
 
 _FINDING_ID = re.compile(r"[MK]\d\d", re.IGNORECASE)
 
@@ -40,6 +40,7 @@ class KexecFix(Command):
         )
         parser.add_argument("--yes", action="store_true", help="do not ask")
         parser.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
+        add_given_option(parser)
 
     def cpu(self, arguments: argparse.Namespace) -> int | None:
         return last_check.cpu()
@@ -61,6 +62,7 @@ class KexecFix(Command):
         verdict = last_check.last()
         if verdict is None:
             raise UsageError("there is no verdict to repair; run kexec-check or kexec-step first")
+        take_as_read(target, arguments.assume)
         plan = plan_repairs(verdict, target.state(), arguments.ids)
         changes = [repair_change(verdict, repair) for repair in plan.repairs]
         to_correct = [repair_change(verdict, correction.repair) for correction in plan.corrections]

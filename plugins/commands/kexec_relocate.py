@@ -13,7 +13,7 @@ from kexecdbg.ui.argument_types import positive_seconds
 from kexecdbg.ui.style import Style
 
 from .. import last_check
-from ..command import Command, evaluate_address, selected_debugger
+from ..command import Command, add_given_option, evaluate_address, selected_debugger, take_as_read
 from ..relocation_progress import progress
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class KexecRelocate(Command):
             default=_SECONDS,
             help="stop when the next landmark is not reached by then (default: %(default)g)",
         )
+        add_given_option(parser)
 
     def run(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
         from kexecdbg.checks.relocating.report import Outcome
@@ -86,6 +87,7 @@ class KexecRelocate(Command):
             raise UsageError(f"--pages {arguments.pages}: give a number of pages, 1 or more")
         given = _given_symbols(arguments.symbol)
         target = selected_debugger()
+        take_as_read(target, arguments.assume)
         run = self._current(target, given, arguments.timeout)
         if arguments.corrupt is not None:
             run.corrupt(_corruption(arguments.corrupt))

@@ -10,7 +10,7 @@ from kexecdbg.ui.argument_types import positive_seconds
 from kexecdbg.ui.style import Style
 
 from .. import last_check, placed_pad
-from ..command import Command, selected_debugger, with_assumptions
+from ..command import Command, add_given_option, selected_debugger, take_as_read
 
 if TYPE_CHECKING:
     from kexecdbg.checks.landing_pad import LandingPad
@@ -42,13 +42,7 @@ class KexecStep(Command):
         parser.add_argument(
             "--landing-pad", action="store_true", help="make vectors for the first exception to stay in, at the switch"
         )
-        parser.add_argument(
-            "--assume",
-            metavar="REG=VALUE",
-            action="append",
-            default=[],
-            help="what the CPU has in a register that the target does not provide (may be repeated)",
-        )
+        add_given_option(parser)
         parser.add_argument("--remove-landing-pad", action="store_true", help="put back what that changed; do no more")
 
     def cpu(self, arguments: argparse.Namespace) -> int | None:
@@ -62,7 +56,7 @@ class KexecStep(Command):
             if arguments.before or arguments.follow or arguments.landing_pad:
                 raise UsageError("--remove-landing-pad does no more than that; leave the other options out")
             return _remove_pad(target, style)
-        _take_as_read(target, arguments)
+        take_as_read(target, arguments.assume)
         if arguments.landing_pad:
             placed_pad.refuse_second(target)
         records = run_to_switch(target, arguments.timeout)
@@ -124,18 +118,6 @@ def _go_on(
         }
         lines.append(placed_text(pad, style))
     return document, "\n".join(lines)
-
-
-def _take_as_read(target: GdbDebugger, arguments: argparse.Namespace) -> None:
-    before = target.state()
-    assumed = with_assumptions(before, arguments.assume).assumed
-    known = [name for name in assumed if before.get(name) is not None]
-    if known:
-        raise UsageError(f"--assume {known[0]}: the target provides it, and kexec-step runs the machine as it is")
-    if assumed:
-        raise UsageError(
-            f"--assume {next(iter(assumed))}: with M set there is no switch to step to; give its value now"
-        )
 
 
 def _remove_pad(target: GdbDebugger, style: Style) -> tuple[Any, str]:

@@ -69,6 +69,18 @@ def test_openocd_what_is_stepped_is_known(freeze: Path) -> None:
     assert "the target does not tell where RAM is" in where
 
 
+def test_openocd_the_repair_and_the_relocation_take_what_is_known(freeze: Path) -> None:
+    with replay(freeze, "--stub", "openocd") as gdb:
+        gdb.run(f"kexec-step --before {KNOWN}", SECONDS)
+        for command in ("kexec-fix --dry-run", "kexec-relocate"):
+            assert "--assume HCR_EL2=VALUE" in refusal(gdb, command)
+        planned = gdb.run(f"kexec-fix --dry-run {KNOWN}", SECONDS)
+        driven = gdb.run(f"kexec-relocate {KNOWN}", SECONDS)
+        assert "this is not QEMU's gdbstub" in refusal(gdb, "kexec-record start nowhere.kxt")
+    assert planned.text.startswith("planned    M01: write 0x00880001b3080713 to 0x1b306c400")
+    assert driven.document["outcome"] == "blocked"
+
+
 def test_without_any_system_register_the_syndrome_is_unread(freeze: Path) -> None:
     lacking = ("--without", "system-registers", "--without", "monitor", "--without", "physical-memory")
     found = stepped(freeze, *lacking)
