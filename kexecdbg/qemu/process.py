@@ -23,6 +23,8 @@ from kexecdbg.qemu.private_directory import PrivateDirectory
 from kexecdbg.qemu.serial_console import SerialConsole
 
 _RAM = "ram"
+_LONGEST_PARENT = 107 - len("/kexecdbg-12345678/gdb.sock")
+"""Bytes of the folder's path: a unix socket's has 107 (unix(7), sun_path)."""
 _SECONDS_TO_BE_SEEN_ENDED = 0.5
 """From QEMU's sockets being closed to its end being known."""
 
@@ -282,10 +284,24 @@ class QemuProcess:
 
 
 def _directory_for_ram(room: int) -> str:
-    """Where to put the RAM file: /dev/shm when it is writable and has ``room`` bytes, else the temporary directory."""
+    """Where to put the RAM file: /dev/shm when it is writable and has ``room`` bytes, else the temporary directory.
+
+    Raises:
+        EnvironmentProblem: nothing of ours can be in the temporary directory, for its name.
+    """
     shm = "/dev/shm"
     if os.access(shm, os.W_OK | os.X_OK):
         status = os.statvfs(shm)
         if status.f_bavail * status.f_frsize >= room:
             return shm
-    return tempfile.gettempdir()
+    directory = tempfile.gettempdir()
+    problem = ""
+    if "," in directory:
+        problem = "a comma ends QEMU's options"
+    elif len(os.fsencode(directory)) > _LONGEST_PARENT:
+        problem = "too long for the path of a unix socket in it"
+    if problem:
+        raise EnvironmentProblem(
+            f"{directory}: {problem}; set TMPDIR to another folder, for instance /tmp ({shm} has too little room)"
+        )
+    return directory

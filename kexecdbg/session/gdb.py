@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -172,9 +173,10 @@ class GdbSession:
         if self.command("python print(gdb.selected_inferior().pid)").strip() != "0":
             self.disconnect(resume=False)
 
-    def load_symbols(self, path: Path) -> None:
-        """Read symbols from the ELF file at ``path``."""
-        self.command(f"symbol-file {path}")
+    def load_symbols(self, path: Path, slide: int = 0, seconds: float = 60.0) -> None:
+        """Read symbols from the ELF file at ``path``, which runs ``slide`` bytes above where it says."""
+        offset = f" -o {slide:#x}" if slide else ""
+        self.command(f"symbol-file {shlex.quote(str(path))}{offset}", seconds)
 
     @property
     def has_ended(self) -> bool:

@@ -131,7 +131,7 @@ class Session(Expectations):
                 stack.callback(self._leave, machine.resume)
             self._opened = machine, gdb
             if machine.symbols is not None:
-                gdb.command(f"symbol-file {machine.symbols}", self.timeout)
+                gdb.load_symbols(machine.symbols, seconds=self.timeout)
             if machine.start is not None:
                 self.run_to(machine.start)
             self._resources = stack.pop_all()

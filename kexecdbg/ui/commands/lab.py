@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def _start(arguments: argparse.Namespace) -> int:
     with boot(scenario.guest.build()) as machine:
         print(f"{scenario.id}: {scenario.summary}")
         print("stopped before its first instruction; Ctrl-C here ends it. Attach with:")
-        print(f"  gdb-multiarch -x $(kexecdbg gdbinit) {machine.symbol_file}")
+        print(f'  gdb-multiarch -x "$(kexecdbg gdbinit)" {shlex.quote(str(machine.symbol_file))}')
         print(f"  (gdb) target remote {machine.qemu.gdb_socket}", flush=True)
         machine.qemu.wait_exit(_FOREVER)
         print(machine.qemu.console.text, end="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import threading
 from pathlib import Path
@@ -172,7 +173,7 @@ def drive(machine: LinuxMachine) -> tuple[CommandResult, str | None]:
     with GdbSession() as gdb:
         gdb.connect(str(machine.qemu.gdb_socket))
         if machine.symbol_file:
-            gdb.command(f"symbol-file {machine.symbol_file} -o {slide:#x}", _DRIVE_SECONDS)
+            gdb.load_symbols(machine.symbol_file, slide, _DRIVE_SECONDS)
         machine.execute()
         line = f"kexec-relocate --continue --timeout {_DRIVE_SECONDS:g} {' '.join(options)}"
         driven = gdb.run(line, 2 * _DRIVE_SECONDS)
@@ -224,10 +225,12 @@ def _explain(machine: LinuxMachine, stop: str, slide: int | None) -> None:
         "init": "in init; once continued it loads the second kernel and jumps",
         "loaded": "with the second kernel loaded; once continued it jumps",
     }[stop]
-    lines = [f"the machine is stopped {where}. Attach with:", "  gdb-multiarch -x $(kexecdbg gdbinit)"]
+    lines = [f"the machine is stopped {where}. Attach with:", '  gdb-multiarch -x "$(kexecdbg gdbinit)"']
     lines += [f"  (gdb) target remote {machine.qemu.gdb_socket}"]
     if machine.symbol_file:
-        lines.append(f"  (gdb) symbol-file {machine.symbol_file}" + (f" -o {slide:#x}" if slide else ""))
+        lines.append(
+            f"  (gdb) symbol-file {shlex.quote(str(machine.symbol_file))}" + (f" -o {slide:#x}" if slide else "")
+        )
         lines.append("  (gdb) hbreak machine_kexec")
     lines.append("  (gdb) continue")
     _say("\n".join(lines) + "\nCtrl-C here ends the machine.")

@@ -27,6 +27,14 @@ def test_what_is_echoed_comes_back(gdb: GdbSession, text: str) -> None:
     assert gdb.command(f"python print({text!r})") == text + "\n"
 
 
+def test_symbols_from_a_path_with_spaces_and_quotes(gdb: GdbSession, tmp_path: Path) -> None:
+    path = tmp_path / 'it\'s a "program"'
+    path.write_bytes(Path("/bin/true").read_bytes())
+    gdb.load_symbols(path)
+    assert f'Symbols from "{path}".' in gdb.command("info files")
+    gdb.command("symbol-file")
+
+
 def test_an_error_is_gdbs_own_message(gdb: GdbSession) -> None:
     with pytest.raises(TargetError, match=r'^Undefined command: "nosuchcommand"'):
         gdb.command("nosuchcommand")
