@@ -110,6 +110,13 @@ class TraceStep:
     events: tuple[Event, ...]
 
     @property
+    def text(self) -> str:
+        """The instruction as text, or what there is instead of it."""
+        if self.instruction is not None:
+            return self.instruction.text
+        return "(instruction not known)" if self.exception is None else "(no instruction executed)"
+
+    @property
     def instruction(self) -> Instruction | None:
         """The instruction, ``None`` when it could not be fetched or the step is a folded one."""
         return None if self.word is None or self.is_folded else decode_instruction(self.word, self.pc)

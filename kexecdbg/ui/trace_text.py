@@ -140,7 +140,7 @@ def _what(step: TraceStep) -> str:
         if len(copies) > 1:
             return f"copied {sum(event.size for event in copies):,} bytes in {len(copies):,} pages"
         return _event(copies[0]) if copies else _ran(step)
-    return "(no instruction executed)" if step.instruction is None else step.instruction.text
+    return step.text
 
 
 def _ran(step: TraceStep) -> str:

@@ -60,6 +60,8 @@ def _where(cursor: Cursor) -> str:
     step = trace.step(cursor.number)
     if step.is_folded:
         return f"{here}, a loop recorded as one step is next\n"
+    if step.instruction is None and step.exception is None:
+        return f"{here}, an instruction that is not known is next\n"
     if step.instruction is None:
         return f"{here}, an instruction that cannot be fetched is next\n"
     return f"{here}, next is {step.instruction.text}\n"

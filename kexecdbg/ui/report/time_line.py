@@ -91,7 +91,7 @@ def _what(step: TraceStep) -> str:
     if step.is_folded:
         counts = [event.instructions for event in step.events]
         return "ran on" if None in counts else f"{sum(count or 0 for count in counts):,} instructions of a loop"
-    return "(no instruction executed)" if step.instruction is None else step.instruction.text
+    return step.text
 
 
 def _change(change: RegisterChange) -> str:

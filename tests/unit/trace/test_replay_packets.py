@@ -20,6 +20,8 @@ from kexecdbg.trace.replay.packets import PacketAnswers
 from kexecdbg.trace.replay.target_description import description_of
 from kexecdbg.trace.replay.watchpoints import Span, WatchKind, Watchpoint, touching_steps
 from kexecdbg.trace.writer import TraceWriter
+from kexecdbg.ui.style import Style
+from kexecdbg.ui.trace_text import step_line
 
 CODE, DATA, RAM_END = 0x4000_0000, 0x4000_1000, 0x4800_0000
 UART, UART_ID = 0x900_0000, 0x900_0FE0
@@ -333,6 +335,16 @@ def test_monitor(answers: PacketAnswers) -> None:
     assert monitor(answers, "goto") == "no state is given; give 0 to 5, begin, end or first-fault\n"
     assert answers.cursor.number == 5
     assert "unknown command: 'system_reset'" in monitor(answers, "system_reset")
+
+
+def test_an_executed_instruction_that_is_not_known_is_no_exception(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path / "lax.kxt", TraceHeader("log", REGISTERS), {"PC": CODE, "PSTATE": EL2H}) as writer:
+        writer.step(CODE + 4, None, {})
+    with Trace.open(tmp_path / "lax.kxt") as trace:
+        assert "an instruction that is not known is next" in monitor(
+            PacketAnswers(Cursor(trace), description_of(trace.header)), "where"
+        )
+        assert "(instruction not known)" in step_line(trace, trace.step(0), Style())
 
 
 def test_the_memory_map_is_qemus(answers: PacketAnswers) -> None:
