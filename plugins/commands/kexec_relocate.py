@@ -112,14 +112,14 @@ class KexecRelocate(Command):
 
     def _current(self, target: GdbDebugger, given: Mapping[str, int], seconds: float) -> RelocationRun:
         """The relocation that is under way, or a new one from the relocation code's first instruction."""
-        from kexecdbg.checks.relocating.approach import SYMBOLS, approach
         from kexecdbg.checks.relocating.run import RelocationRun
+        from kexecdbg.checks.relocating.run_to_code import SYMBOLS, run_to_relocation_code
 
         run = self._run
         if run is not None and self._target is target and (not run.ended or run.end == target.state().get("PC")):
             return run
         symbols = {name: address for name in SYMBOLS if (address := _symbol(name)) is not None}
-        found = approach(target, {**symbols, **given}, seconds)
+        found = run_to_relocation_code(target, {**symbols, **given}, seconds)
         self._run, self._target = RelocationRun(target, found), target
         return self._run
 
@@ -133,7 +133,7 @@ def _symbol(name: str) -> int | None:
 
 
 def _given_symbols(texts: Sequence[str]) -> dict[str, int]:
-    from kexecdbg.checks.relocating.approach import SYMBOLS
+    from kexecdbg.checks.relocating.run_to_code import SYMBOLS
 
     symbols = {}
     for text in texts:

@@ -10,7 +10,6 @@ from kexecdbg.arm64.interfaces import HAVE_EL2
 from kexecdbg.arm64.regimes import Regime, current_el, mmu_enabled, regime_of
 from kexecdbg.arm64.vectors import VectorKind, VectorSource, in_vectors, vectors_base
 from kexecdbg.checks.fetching import instruction_at
-from kexecdbg.checks.relocating.approach import REBOOT, Approach
 from kexecdbg.checks.relocating.control import RelocationControl
 from kexecdbg.checks.relocating.landmarks import (
     ENTRIES,
@@ -24,6 +23,7 @@ from kexecdbg.checks.relocating.landmarks import (
 from kexecdbg.checks.relocating.other_cpus import running_cpus
 from kexecdbg.checks.relocating.phases import Moment, phases, read_counter
 from kexecdbg.checks.relocating.report import Outcome, Report, Stop, WrongTurn
+from kexecdbg.checks.relocating.run_to_code import REBOOT, AtRelocationCode
 from kexecdbg.checks.relocating.switch_check import check_switch
 from kexecdbg.checks.stuck.diagnosis import diagnose
 from kexecdbg.checks.verdict import Verdict
@@ -67,15 +67,15 @@ class RelocationRun:
 
     Args:
         control: the machine, stopped at the relocation code.
-        approach: how it got there.
+        at_code: where the CPU is, and how it got there.
 
     Raises:
         UsageError: the page list copies nothing.
         MemoryUnreadableError: a source page cannot be read.
     """
 
-    def __init__(self, control: RelocationControl, approach: Approach) -> None:
-        relocation = approach.relocation
+    def __init__(self, control: RelocationControl, at_code: AtRelocationCode) -> None:
+        relocation = at_code.relocation
         loop = relocation.loop
         assert loop is not None
         pages = relocation.pages
@@ -89,7 +89,7 @@ class RelocationRun:
         self._pending = list(landmarks(relocation, loop))
         self._start_el = current_el(relocation.before)
         self._frequency = relocation.before.get("CNTFRQ_EL0")
-        self._moments = [*approach.moments, Moment(LandmarkKind.CODE.name, read_counter(control))]
+        self._moments = [*at_code.moments, Moment(LandmarkKind.CODE.name, read_counter(control))]
         self._code = relocation.next_pc
         self.contents = PageContents(pages, control.memory)
         self._running_cpus = running_cpus(control, relocation)

@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from kexecdbg.checks.relocating.approach import SYMBOLS
+from kexecdbg.checks.relocating.run_to_code import SYMBOLS
 from kexecdbg.errors import UsageError
 from kexecdbg.lab.linux.guest import DEBIAN, LinuxGuest, LinuxMachine, boot_linux
 from kexecdbg.lab.linux.packages import Tools, cache_directory, fetch_kernel, fetch_symbols

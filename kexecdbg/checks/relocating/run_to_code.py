@@ -28,14 +28,16 @@ _SEVERAL_STOPS = 8
 
 
 @dataclass(frozen=True)
-class Approach:
+class AtRelocationCode:
     """The relocation that the CPU is at, and the moments on the way to it."""
 
     relocation: Relocation
     moments: tuple[Moment, ...]
 
 
-def approach(control: RelocationControl, symbols: Mapping[str, int], seconds: float | None = None) -> Approach:
+def run_to_relocation_code(
+    control: RelocationControl, symbols: Mapping[str, int], seconds: float | None = None
+) -> AtRelocationCode:
     """Run to the relocation code, or stay where the CPU is if it is there and has not begun to copy.
 
     Args:
@@ -49,7 +51,7 @@ def approach(control: RelocationControl, symbols: Mapping[str, int], seconds: fl
     """
     here = relocation_here(control)
     if here is not None:
-        return Approach(here, ())
+        return AtRelocationCode(here, ())
     _check_not_begun(control)
     _check_kind(control)
     entries = set(_entries(control, symbols))
@@ -72,7 +74,7 @@ def approach(control: RelocationControl, symbols: Mapping[str, int], seconds: fl
             raise TargetError(f"the machine stopped at {pc:#x} before it reached the relocation code")
         here = relocation_here(control)
         if here is not None:
-            return Approach(here, tuple(moments))
+            return AtRelocationCode(here, tuple(moments))
         entries.discard(pc)
     raise TargetError("the relocation code was reached, but no register points to its argument")
 
