@@ -129,7 +129,9 @@ _ANY_LEVEL = re.compile(r"_EL[NX]$")
 _NOT_IN_TEXT = frozenset({"DAIF", "NZCV", "PAN", "UAO", "DIT", "TCO", "ALLINT", "SSBS", "SPSel", "PM", "SVCR"})
 
 _WORD = re.compile(r"(?<![\w.$%/+-])[A-Za-z][A-Za-z0-9_]{1,31}(?!\.?\w)")
-_GAP = re.compile(r"(?:[ \t:=|,()\[\]<*`'\"#&]|->|/|\b(?:is|was|now|set|to|be|value|reads|contains|holds|at|as)\b)*")
+_GAP = re.compile(
+    r"(?:\(/\d\d\)|[-=]>|[ \t:=|,()\[\]<*`'\"#&]|/|\b(?:is|was|now|set|to|be|value|reads|contains|holds|at|as)\b)*"
+)
 _LINK_GAP = re.compile(
     r"(?:[ \t:=|()*`'\"/]|\b(?:is|was|now|set|to|be|exactly|the|same|as|like|equals?|identical|value|of)\b)*"
 )

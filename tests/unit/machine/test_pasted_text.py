@@ -48,6 +48,8 @@ def test_the_mail_of_2019() -> None:
         ("TTBR0_EL2:\n    0x1b3069000", {"TTBR0_EL2": 0x1B3069000}),
         ("VTTBR_EL2 = TTBR0_EL2 = 0x1000", {"VTTBR_EL2": 0x1000, "TTBR0_EL2": 0x1000}),
         ("HCR_EL2=0", {"HCR_EL2": 0}),
+        ("SCTLR_EL2 => 0x30e5183f", {"SCTLR_EL2": 0x30E5183F}),
+        ("(33) cpsr (/32): 0x800003c9\n(38) ESR_EL2 (/64): 0x8600000f", {"PSTATE": 0x800003C9, "ESR_EL2": 0x8600000F}),
         ("PC=ffff800010080000 X00=0000000000000010 PSTATE=600003c5 -ZC- EL1h",
          {"PC": 0xFFFF800010080000, "X0": 0x10, "PSTATE": 0x600003C5}),
         ("  ESR =3D 0x96000006   =\n\n", {"ESR_EL1": 0x96000006}),
