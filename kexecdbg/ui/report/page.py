@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -16,6 +17,9 @@ from kexecdbg.ui.report.relocation_view import RelocationView, relocation_view
 from kexecdbg.ui.report.subject import StepKind, Subject
 from kexecdbg.ui.report.verdict_view import verdict_view
 from kexecdbg.ui.report.walk_view import WalkView, walk_view
+
+_NOT_IN_HTML = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What no escape can write in HTML (WHATWG, "Preprocessing the input stream"), and symbols and file names may have."""
 
 
 def report_html(subject: Subject) -> str:
@@ -67,7 +71,7 @@ def _page(
     """The page from its parts; a string in place of a part is why that part cannot be told."""
     verdict = verdict_view(subject)
     sentences = [f"{part[0].upper()}{part[1:]}." for part in subject.memory_remarks()]
-    return _template().render(
+    html = _template().render(
         version=__version__,
         origin=subject.origin,
         verdict=verdict,
@@ -82,6 +86,7 @@ def _page(
         symbol_of=subject.symbol_of,
         StepKind=StepKind,
     )
+    return _NOT_IN_HTML.sub("\N{REPLACEMENT CHARACTER}", html)
 
 
 @cache

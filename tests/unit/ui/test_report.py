@@ -88,6 +88,12 @@ def test_what_the_target_says_is_shown_and_never_obeyed(html_of: Callable[..., s
     assert page.text.count(HOSTILE) >= 7 and file in page.text
 
 
+def test_control_characters_do_not_get_onto_the_page(html_of: Callable[..., str]) -> None:
+    html = html_of(symbol_of=lambda address: "name\x1b[31m\0\x85\udcff")
+    assert "name\ufffd[31m\ufffd\ufffd\ufffd" in html
+    assert all(character.isprintable() or character == "\n" for character in html.replace("\ufffd", ""))
+
+
 def test_the_same_recording_gives_the_same_bytes(html_of: Callable[..., str]) -> None:
     assert html_of() == html_of()
 
