@@ -46,8 +46,23 @@ def selected_cpu() -> Cpu | None:
 
 
 def selected_of_several() -> Cpu | None:
-    """The CPU that commands work on, when the machine has more than one."""
-    return selected_cpu() if len(gdb.selected_inferior().threads()) > 1 else None
+    """The CPU that commands work on, when the machine has more than one, or had as it was recorded."""
+    threads = len(gdb.selected_inferior().threads())
+    return selected_cpu() if threads > 1 or (threads == 1 and _recorded_cpus() > 1) else None
+
+
+def _recorded_cpus() -> int:
+    """How many CPUs the machine had that this is a replay of; 1 when it is none."""
+    from kexecdbg.machine.replayed_memory import CPUS
+
+    connection = gdb.selected_inferior().connection
+    if not isinstance(connection, gdb.RemoteTargetConnection):
+        return 1
+    try:
+        reply = connection.send_packet(CPUS) or b""
+        return 1 if reply.startswith(b"E") else int(reply, 16)
+    except (gdb.error, ValueError):
+        return 1  # the machine runs, or has ended; or it is no replay, which answers nothing
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from kexecdbg.machine.word_search import FoundWords, WordPattern
 
 IS_REPLAY = "qkexecdbg.replay"
 """The packet that a replay of ours answers with OK."""
+CPUS = "qkexecdbg.cpus"
+"""The packet that asks how many CPUs the recorded machine has; the one that was recorded is the only thread."""
 FIND = "qkexecdbg.find:"
 """The packet that searches all memory."""
 ADDRESSES_IN_ANSWER = 1024

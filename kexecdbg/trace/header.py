@@ -11,6 +11,7 @@ from kexecdbg.errors import TraceError
 from kexecdbg.machine.memory_map import MemoryMap, Region, RegionKind
 from kexecdbg.trace.frames import compress, decompress
 
+_MAX_CPUS = 1 << 16
 _MAX_REGISTERS = 4096
 _MAX_REGIONS = 65536
 _LENGTH_BYTES = 4
@@ -36,6 +37,8 @@ class TraceHeader:
             a replay serves it again, so that GDB sees the names and numbers of the recorded QEMU.
         whole_memory: all RAM that anything had ever been written to was recorded, not only what was looked at.
         recorder: program and version that wrote the file.
+        cpu: number of the recorded CPU, from 0.
+        cpus: how many CPUs the machine has.
     """
 
     engine: str
@@ -49,6 +52,8 @@ class TraceHeader:
     target_description: Mapping[str, str] = field(default_factory=dict)
     whole_memory: bool = False
     recorder: str = ""
+    cpu: int = 0
+    cpus: int = 1
 
     @property
     def memory_map(self) -> MemoryMap | None:
@@ -98,11 +103,15 @@ def _from_document(document: Any) -> TraceHeader:
             target_description={_text(k): _text(v) for k, v in document["target_description"].items()},
             whole_memory=document["whole_memory"] is True,
             recorder=_text(document["recorder"]),
+            cpu=int(document.get("cpu", 0)),
+            cpus=int(document.get("cpus", 1)),
         )
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise TraceError(f"the trace's header is not what a header looks like: {error!r}") from error
     if len(set(header.registers)) != len(header.registers) or not {"PC", "PSTATE"} <= set(header.registers):
         raise TraceError("the trace's header names no PC or PSTATE, or a register twice")
+    if not 0 <= header.cpu < header.cpus <= _MAX_CPUS:
+        raise TraceError(f"the trace's header is of CPU {header.cpu} of {header.cpus}, which cannot be")
     return header
 
 

@@ -273,7 +273,7 @@ def test_what_cannot_be_recorded_is_refused(machine: Bench, tmp_path: Path) -> N
     assert is_quiet(machine)
 
 
-def test_a_cpu_that_is_off_is_not_waited_for(tmp_path: Path) -> None:
+def test_one_cpu_of_two_is_recorded_and_not_the_one_that_is_off(tmp_path: Path) -> None:
     with bench("sound-EL1-only", "-smp", "2") as machine:
         machine.gdb.command("thread 2")
         for engine, says in (("log", "and other CPUs run; record one of those"), ("stepping", "it cannot be stepped")):
@@ -281,7 +281,13 @@ def test_a_cpu_that_is_off_is_not_waited_for(tmp_path: Path) -> None:
             assert "CPU 1 (thread 2): the CPU is halted, in WFI or powered off" in message
             assert says in message
         machine.gdb.command("thread 1")
-    assert list(tmp_path.iterdir()) == []
+        assert list(tmp_path.iterdir()) == []
+        machine.run(f"kexec-record start {tmp_path / 'one.kxt'} --engine stepping --steps 1")
+        registers = machine.run("kexec-regs")
+    with replay(tmp_path / "one.kxt", "--goto", "end") as gdb:
+        replayed = gdb.run("kexec-regs", SECONDS)
+    assert replayed.document == registers
+    assert replayed.text.startswith("CPU 0 (thread 1)\n")
 
 
 def test_a_machine_that_ends_while_it_is_stepped(tmp_path: Path) -> None:

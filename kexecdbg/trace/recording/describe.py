@@ -36,6 +36,8 @@ def describe(
     whole_memory: bool,
     command_line: tuple[str, ...] = (),
     symbol_file: Path | None = None,
+    cpu: int = 0,
+    cpus: int = 1,
 ) -> TraceHeader:
     """The header of a recording of the machine behind ``stub``.
 
@@ -44,6 +46,7 @@ def describe(
         whole_memory: whether all RAM that was ever written is recorded.
         command_line: QEMU's, when it is known.
         symbol_file: the ELF file of the guest, for its build id.
+        cpu, cpus: which CPU is recorded, of how many.
 
     Raises:
         EnvironmentProblem: the symbol file cannot be read.
@@ -61,6 +64,8 @@ def describe(
         target_description=description.files,
         whole_memory=whole_memory,
         recorder=f"kexecdbg {__version__}",
+        cpu=cpu,
+        cpus=cpus,
     )
 
 

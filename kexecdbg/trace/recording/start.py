@@ -59,6 +59,8 @@ def start_file(remote: GdbRemote, path: Path, options: RecordingOptions) -> Star
         whole_memory=whole,
         command_line=options.command_line,
         symbol_file=options.symbol_file,
+        cpu=remote.threads.index(remote.thread),
+        cpus=len(remote.threads),
     )
     state = {name: value for name, value in registers.items() if name in header.registers}
     return Start(memory, whole, TraceWriter(path, header, state))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from kexecdbg.errors import KexecdbgError, MemoryUnreadableError
 from kexecdbg.machine.gdb_remote.description import DescribedRegister, TargetDescription
-from kexecdbg.machine.replayed_memory import FIND, IS_REPLAY, answer_to_search, asked_words
+from kexecdbg.machine.replayed_memory import CPUS, FIND, IS_REPLAY, answer_to_search, asked_words
 from kexecdbg.trace.replay.cursor import Cursor, Stop, StopReason
 from kexecdbg.trace.replay.monitor import monitor, openocd_monitor
 from kexecdbg.trace.replay.stub_features import Feature, StubFeatures, StubKind
@@ -21,7 +21,6 @@ _READ_ONLY = b"E.a trace is read only"
 _MALFORMED = b"E.the packet cannot be understood"
 _UNREADABLE = b"E14"
 """What QEMU answers, EFAULT. GDB 13 takes no text for an error of an ``m`` packet."""
-_THREAD, _THREAD_OF_PROCESS = b"01", b"p01.01"
 _SUPPORTED = b"PacketSize=10000;qXfer:features:read+;vContSupported+;QStartNoAckMode+"
 _REVERSE = b";ReverseStep+;ReverseContinue+"
 _WATCHES = {"2": WatchKind.WRITE, "3": WatchKind.READ, "4": WatchKind.ACCESS}
@@ -55,7 +54,8 @@ class PacketAnswers:
         self._physical = False
         self._start = cursor.number
         self._stays = self._is_gone = False
-        self._thread = _THREAD
+        # As QEMU numbers them (gdbstub.c, gdb_append_thread_id()).
+        self._thread = b"%02x" % (cursor.trace.header.cpu + 1)
 
     def answer(self, packet: bytes) -> tuple[bytes, ...]:
         """The packets to send for ``packet``; an empty one when it is not known, none when nobody waits."""
@@ -83,7 +83,7 @@ class PacketAnswers:
             return offered
         # GDB 13 to 16 end with an internal error after "record" at a stub whose threads have no process.
         if "multiprocess+" in text:
-            self._thread = _THREAD_OF_PROCESS
+            self._thread = b"p01.%02x" % (self.cursor.trace.header.cpu + 1)
         return offered + b";multiprocess+"
 
     def _without_acknowledgement(self, text: str) -> bytes:
@@ -107,7 +107,10 @@ class PacketAnswers:
 
     def _thread_description(self, text: str) -> bytes:
         # As QEMU words it (gdbstub.c, handle_query_thread_extra()): plugins/cpus.py reads it.
-        return b"CPU#0 [running]".hex().encode()
+        return (b"CPU#%d [running]" % self.cursor.trace.header.cpu).hex().encode()
+
+    def _number_of_cpus(self, text: str) -> bytes:
+        return b"%x" % self.cursor.trace.header.cpus
 
     def _transfer(self, text: str) -> bytes:
         name, offset, length = _matched(_TRANSFER, text)
@@ -276,6 +279,7 @@ _WHOLE: Mapping[str, _Handler] = {
     "vCont?": PacketAnswers._actions,
     "qC": PacketAnswers._current_thread,
     IS_REPLAY: PacketAnswers._ok,
+    CPUS: PacketAnswers._number_of_cpus,
     "qfThreadInfo": PacketAnswers._threads,
     "qsThreadInfo": PacketAnswers._no_more_threads,
     "qqemu.PhyMemMode": PacketAnswers._ask_physical,
@@ -309,6 +313,7 @@ _PART_OF: Mapping[str, Feature] = {
     "qqemu.PhyMemMode": Feature.PHYSICAL_MEMORY,
     "Qqemu.PhyMemMode:": Feature.PHYSICAL_MEMORY,
     IS_REPLAY: Feature.PHYSICAL_MEMORY,
+    CPUS: Feature.MONITOR,
     FIND: Feature.PHYSICAL_MEMORY,
     "qThreadExtraInfo,": Feature.MONITOR,
     "bs": Feature.REVERSE,

@@ -93,6 +93,16 @@ def test_reverse_execution_is_offered(ask: Ask) -> None:
     assert {"ReverseStep+", "ReverseContinue+"} <= set(ask("qSupported:xmlRegisters=aarch64").split(";"))
 
 
+def test_the_recorded_cpu_is_the_only_thread(tmp_path: Path) -> None:
+    header = TraceHeader("stepping", REGISTERS, cpu=1, cpus=4)
+    with TraceWriter(tmp_path / "one.kxt", header, {"PC": CODE}):
+        pass
+    with Trace.open(tmp_path / "one.kxt") as trace:
+        answers = PacketAnswers(Cursor(trace), description_of(trace.header))
+        asked = [answers.answer(packet)[0] for packet in (b"qkexecdbg.cpus", b"qfThreadInfo", b"qThreadExtraInfo,02")]
+    assert asked == [b"4", b"m02", b"CPU#1 [running]".hex().encode()]
+
+
 def test_threads_have_a_process_for_a_client_that_knows_processes(ask: Ask) -> None:
     assert ask("qfThreadInfo") == "m01"
     assert "multiprocess+" in ask("qSupported:multiprocess+;swbreak+").split(";")
