@@ -55,6 +55,7 @@ def test_the_sections_come_in_the_order_of_the_story(piped: str) -> None:
         "(gdb) continue",
         "new kernel: arrived whole: 64 pages",
         "Bit 54 of one descriptor",
+        "gdb-multiarch -x $(kexecdbg gdbinit)",  # what to do next, also where there is no README: in a wheel
     ]
     position = 0
     for part in story:

@@ -93,5 +93,6 @@ def _summary(document: dict[str, Any], style: Style) -> str:
     bit = document["check"]["findings"][0]["evidence"]["bit"]
     return (
         style.good(f"Bit {bit} of one descriptor froze the machine: predicted, seen and repaired.")
-        + f"\n{document['seconds']} s. Next: attach to your own QEMU, see README.md."
+        + f"\n{document['seconds']} s. Next: your own QEMU, started with -s -S:"
+        + "\n  gdb-multiarch -x $(kexecdbg gdbinit) -ex 'target remote :1234' -ex kexec-step"
     )
