@@ -6,6 +6,9 @@ import enum
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from kexecdbg.arm64.instructions import INSTRUCTION_SIZE
+from kexecdbg.errors import UsageError
+
 
 class EndReason(enum.Enum):
     """Why a recording ended; the value says so to the user."""
@@ -29,12 +32,20 @@ class Limits:
         until: virtual addresses; the recording ends before the instruction there executes.
         seconds: of the user's time.
         repeats: identical exceptions, one after another, after which the CPU counts as spinning.
+
+    Raises:
+        UsageError: no instruction can be at an address of ``until``.
     """
 
     steps: int | None = None
     until: Collection[int] = ()
     seconds: float | None = None
     repeats: int = 4
+
+    def __post_init__(self) -> None:
+        for address in self.until:
+            if address % INSTRUCTION_SIZE:
+                raise UsageError(f"--until {address:#x}: no instruction can be there; they are at multiples of 4")
 
 
 @dataclass(frozen=True)

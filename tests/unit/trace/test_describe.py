@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kexecdbg.errors import UsageError
 from kexecdbg.trace.recording.describe import without_directories
+from kexecdbg.trace.recording.result import Limits
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,8 @@ def test_directories_are_left_out(word: str, kept: str) -> None:
 
 def test_the_kernel_s_parameters_are_the_guest_s() -> None:
     assert without_directories(["-append", "root=/dev/vda init=/sbin/init"])[1] == "root=/dev/vda init=/sbin/init"
+
+
+def test_an_end_that_cannot_be_reached_is_refused() -> None:
+    with pytest.raises(UsageError, match="--until 0x40200001: no instruction can be there"):
+        Limits(until=frozenset({0x4020_0001}))
