@@ -90,19 +90,19 @@ class TraceHeader:
 def _from_document(document: Any) -> TraceHeader:
     try:
         header = TraceHeader(
-            engine=_text(document["engine"]),
-            registers=tuple(_text(name) for name in _bounded(document["registers"], _MAX_REGISTERS)),
-            cpu_model=_text(document["cpu_model"]),
-            qemu_version=_text(document["qemu_version"]),
-            command_line=tuple(_text(word) for word in document["command_line"]),
-            build_id=_text(document["build_id"]),
+            engine=_line(document["engine"]),
+            registers=tuple(_line(name) for name in _bounded(document["registers"], _MAX_REGISTERS)),
+            cpu_model=_line(document["cpu_model"]),
+            qemu_version=_line(document["qemu_version"]),
+            command_line=tuple(_line(word) for word in document["command_line"]),
+            build_id=_line(document["build_id"]),
             device_registers=tuple(
                 _device_register(row) for row in _bounded(document.get("device_registers", []), _MAX_REGIONS)
             ),
             regions=tuple(_region(row) for row in _bounded(document["regions"], _MAX_REGIONS)),
             target_description={_text(k): _text(v) for k, v in document["target_description"].items()},
             whole_memory=document["whole_memory"] is True,
-            recorder=_text(document["recorder"]),
+            recorder=_line(document["recorder"]),
             cpu=int(document.get("cpu", 0)),
             cpus=int(document.get("cpus", 1)),
         )
@@ -113,6 +113,11 @@ def _from_document(document: Any) -> TraceHeader:
     if not 0 <= header.cpu < header.cpus <= _MAX_CPUS:
         raise TraceError(f"the trace's header is of CPU {header.cpu} of {header.cpus}, which cannot be")
     return header
+
+
+def _line(value: Any) -> str:
+    """A text that is shown: what a terminal would act on, in a file that somebody else made, is a question mark."""
+    return "".join(character if character.isprintable() else "?" for character in _text(value))
 
 
 def _text(value: Any) -> str:
@@ -131,7 +136,7 @@ def _region(row: Any) -> Region:
     start, end, kind, name, backing_offset = row
     if not 0 <= int(start) < int(end) <= 1 << 64:
         raise ValueError(f"region {row!r}")
-    return Region(int(start), int(end), RegionKind(kind), _text(name), int(backing_offset))
+    return Region(int(start), int(end), RegionKind(kind), _line(name), int(backing_offset))
 
 
 def _device_register(row: Any) -> tuple[int, int, int]:

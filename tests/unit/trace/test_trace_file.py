@@ -7,6 +7,7 @@ import tracemalloc
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -109,6 +110,13 @@ def test_all_of_it(path: Path) -> None:
         assert trace.memory(STEPS).find_words(SEARCHED_FOR) == FoundWords((), 3 * PAGE_SIZE)
         with pytest.raises(TraceError):
             trace.state(STEPS + 1)
+
+
+def test_what_a_terminal_would_act_on_is_a_question_mark() -> None:
+    header = replace(HEADER, cpu_model="max\x1b[2J", command_line=("a\nb",), target_description={"target.xml": "<a>\n"})
+    found = TraceHeader.unpack(header.pack())
+    assert (found.cpu_model, found.command_line) == ("max?[2J", ("a?b",))
+    assert found.target_description == header.target_description  # XML, which no terminal is shown
 
 
 def test_cut_off_at_any_byte(path: Path) -> None:
