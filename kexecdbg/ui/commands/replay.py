@@ -33,9 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stub.add_argument(
         "--without",
         action="append",
+        metavar="FEATURE",
         choices=[feature.value for feature in Feature],
         default=[],
-        help="leave this out (may be repeated)",
+        help=f"leave this out: {', '.join(feature.value for feature in Feature)} (may be repeated)",
     )
     stub.add_argument(
         "--stub",

@@ -6,6 +6,7 @@ import argparse
 
 import pytest
 
+from kexecdbg.ui.cli import COMMANDS, command_parser
 from kexecdbg.ui.reference import Argument, describe, pages
 from tests.documents import ROOT
 
@@ -35,3 +36,13 @@ def test_arguments(names: list[str], options: dict[str, object], argument: Argum
     parser = argparse.ArgumentParser()
     parser.add_argument(*names, **options)  # type: ignore[arg-type]
     assert describe("command", "does", parser).arguments == [argument]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_shell_command_is_80_columns_wide(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    parsers = [command_parser(command)]
+    for parser in parsers:
+        assert [line for line in parser.format_help().splitlines() if len(line) > 80] == []
+        subcommands = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        parsers += [each for action in subcommands for each in action.choices.values()]
