@@ -70,11 +70,15 @@ class KexecRecord(Command):
         return self._status(style) if arguments.action == "status" else self._stop(style)
 
     def _start(self, arguments: argparse.Namespace, style: Style) -> tuple[Any, str]:
+        from kexecdbg.machine.replayed_memory import IS_REPLAY
         from kexecdbg.trace.recording.options import Engine
         from kexecdbg.ui.record_text import open_json, open_text, result_json, result_text
 
         if arguments.file is None:
             raise UsageError("start: give the file to write, for instance: kexec-record start freeze.kxt")
+        connection = gdb.selected_inferior().connection
+        if isinstance(connection, gdb.RemoteTargetConnection) and connection.send_packet(IS_REPLAY) == b"OK":
+            raise UsageError("this is a replay: it has been recorded, and its file can be copied")
         options = _options(arguments)
         if options.engine is Engine.STEPPING:
             result = recording.step(arguments.file, options)

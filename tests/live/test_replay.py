@@ -99,6 +99,7 @@ def test_first_fault(freeze: Path) -> None:
         assert int(gdb.command("output/x $ESR_EL2"), 16) == 0x8600_000F
         # Nothing is mapped at the PC: GDB cannot read code there, and can while the stub takes physical addresses.
         assert gdb.run("walk-ttbr0", SECONDS).document["entries"] > 0
+        assert "this is a replay" in refusal(gdb, "kexec-record start nowhere.kxt")
         gdb.command("reverse-stepi")
         assert sctlr(gdb) == SCTLR_ON
 
