@@ -10,7 +10,9 @@
  * map's entry still in the TLB. Everything that runs there, the vectors too, lies in one page.
  *
  * A fetch at EL0 to EL2 that faults goes to that level's vectors, where an SMC tells us. If the fetch of the vector
- * faults as well, the CPU would do so for ever: the secure timer's FIQ, which only EL3 can mask, ends it.
+ * faults as well, the CPU would do so for ever: the secure timer's FIQ, which only EL3 can mask, ends it. The timer goes
+ * on while the machine waits for a processor, so that it has expired does not say that the CPU is stuck: it is, if the
+ * last exception came from the instruction that it is at, which is then its own vector. Otherwise it goes on.
  */
 
 	.equ	PL011_DR, 0x09000000
@@ -71,16 +73,18 @@
 	.equ	OP_AT_EL3_W, 16
 	.equ	OP_FETCH_EL3, 17
 
+	.equ	MOST_LOOKS, 1000		// at a fetch, after which it counts as one that never ends
+
 	.equ	STATUS_PAR, 1
 	.equ	STATUS_FROM_LOWER, 2
-	.equ	STATUS_WATCHDOG, 3
+	.equ	STATUS_NEVER_ENDED, 3
 	.equ	STATUS_FROM_EL3, 4
 	.equ	STATUS_UNEXPECTED, 5
 
 /* The mailbox. */
 	.equ	M_BATCH, 0
 	.equ	M_COUNT, 8
-	.equ	M_WATCHDOG_TICKS, 16
+	.equ	M_LOOK_TICKS, 16
 	.equ	M_IDENTITY, 64
 
 	.arch	armv8-a
@@ -103,10 +107,32 @@ el3_page:
 	.endr
 	entry	STATUS_FROM_LOWER
 	entry	STATUS_UNEXPECTED
-	entry	STATUS_WATCHDOG
+	.balign	0x80
+	b	look_whether_stuck
 	.rept	5
 	entry	STATUS_UNEXPECTED
 	.endr
+
+look_whether_stuck:
+	mrs	x2, elr_el3
+	mrs	x3, esr_el1
+	cmn	x3, #1					// as it was before the fetch?
+	b.eq	1f
+	mrs	x3, elr_el1
+	cmp	x2, x3
+	b.eq	3f
+1:	mrs	x3, esr_el2
+	cmn	x3, #1
+	b.eq	2f
+	mrs	x3, elr_el2
+	cmp	x2, x3
+	b.eq	3f
+2:	cbz	x25, 3f
+	sub	x25, x25, #1
+	msr	cntps_tval_el1, x26
+	isb
+	eret
+3:	mov	x1, #STATUS_NEVER_ENDED
 
 save_exception:
 	msr	sctlr_el3, x19
@@ -230,7 +256,7 @@ wait_for_batch:
 	msr	cntps_ctl_el1, xzr
 	b	wait_for_batch
 1:	mov	x23, x0
-	ldp	x21, x26, [x22, #M_COUNT]		// and M_WATCHDOG_TICKS
+	ldp	x21, x26, [x22, #M_COUNT]		// and M_LOOK_TICKS
 	ldr	x20, =records_address
 next_record:
 	cbz	x21, batch_done
@@ -313,6 +339,7 @@ fetch:
 	ldr	x2, [x20, #R_SPSR]
 	msr	spsr_el3, x2
 	msr	elr_el3, x0
+	mov	x25, #MOST_LOOKS
 	msr	cntps_tval_el1, x26
 	mov	x2, #1
 	msr	cntps_ctl_el1, x2

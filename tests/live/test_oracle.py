@@ -48,7 +48,7 @@ def test_deviations_are_probed_not_assumed(cpu: str) -> None:
             judge = Judge(oracle.identity, present)
             expectation = judge.expect(case)
             if expectation.askable:
-                assert judge.differences(case, expectation, oracle.ask([case], patient=True)[0]) == {}, deviation.id
+                assert judge.differences(case, expectation, oracle.ask([case])[0]) == {}, deviation.id
 
 
 def forgets_wxn(registers: Any, *arguments: Any, **options: Any) -> Any:
@@ -67,7 +67,7 @@ def test_a_planted_bug_is_found_and_made_small() -> None:
         judge = Judge(oracle.identity, probe(oracle))
         question = question_of_seed(smallest.seed, judge)
         for case in (question.case, replace(smallest.smallest, seed="")):
-            assert judge.differences(case, judge.expect(case), oracle.ask([case], patient=True)[0]) == {}
+            assert judge.differences(case, judge.expect(case), oracle.ask([case])[0]) == {}
 
 
 SURVIVED = tuple(deviation for deviation in DEVIATIONS if not deviation.probe_is_fatal)
@@ -102,11 +102,11 @@ def test_a_qemu_that_ended_for_no_reason_of_the_case_is_replaced(monkeypatch: py
     start = Oracle.start
     ended: list[bool] = []
 
-    def ends_the_first_time(self: Oracle, batch: Batch, *, patient: bool = False) -> None:
+    def ends_the_first_time(self: Oracle, batch: Batch) -> None:
         if not ended:
             ended.append(True)
             self._qemu.command("quit")
-        start(self, batch, patient=patient)
+        start(self, batch)
 
     with Chunk("cortex-a57", "ended") as chunk:
         monkeypatch.setattr(Oracle, "start", ends_the_first_time)

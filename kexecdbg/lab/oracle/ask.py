@@ -25,8 +25,8 @@ _IDENTITY = (
 )  # fmt: skip
 _BATCH, _COUNT, _TICKS, _IDENTITY_OFFSET = 0, 8, 16, 64
 _SECONDS = 30.0
-_WATCHDOG_MICROSECONDS = 300
-_PATIENT_MICROSECONDS = 10_000
+_LOOK_MICROSECONDS = 300
+"""Between two looks of the guest whether a fetch is stuck: for what is, the time it costs."""
 
 # The identity map that EL3 works under: 1 GiB from 0x40000000, read-only so that SCTLR_EL3.WXN does not matter.
 _EL3_BLOCK = 0x4000_0000 | 1 << 10 | 1 << 7 | 3 << 8 | 0b01
@@ -87,13 +87,8 @@ class Oracle:
             self._qemu.close()
             raise
 
-    def start(self, batch: Batch, *, patient: bool = False) -> None:
-        """Let the machine begin with ``batch``; :meth:`finish` gives the answers.
-
-        Args:
-            batch: at most :data:`BATCH_LIMIT` cases.
-            patient: give a fetch much time, for when its answer was odd.
-        """
+    def start(self, batch: Batch) -> None:
+        """Let the machine begin with ``batch``, at most :data:`BATCH_LIMIT` cases; :meth:`finish` gives the answers."""
         assert self._batch is None and len(batch.cases) <= BATCH_LIMIT
         for address, word in batch.memory.items():
             offset = address - cases.RAM_START
@@ -101,9 +96,8 @@ class Oracle:
         empty = bytes(cases.RECORD_SIZE - cases.ANSWER_OFFSET)
         records = b"".join(pack_question(case) + empty for case in batch.cases)
         self._write(cases.RECORDS, records)
-        microseconds = _PATIENT_MICROSECONDS if patient else _WATCHDOG_MICROSECONDS
         self._write_word(cases.MAILBOX + _COUNT, len(batch.cases))
-        self._write_word(cases.MAILBOX + _TICKS, self.identity["CNTFRQ_EL0"] * microseconds // 1_000_000)
+        self._write_word(cases.MAILBOX + _TICKS, self.identity["CNTFRQ_EL0"] * _LOOK_MICROSECONDS // 1_000_000)
         self._number += 1
         self._batch = batch
         self._write_word(cases.MAILBOX + _BATCH, self._number)
@@ -129,12 +123,12 @@ class Oracle:
         self._batch = None
         return answers
 
-    def ask(self, batch_cases: Sequence[Case], *, patient: bool = False) -> list[Answer]:
+    def ask(self, batch_cases: Sequence[Case]) -> list[Answer]:
         """The answers to a few cases whose memory does not overlap."""
         memory: dict[int, int] = {}
         for case in batch_cases:
             memory.update(case.memory)
-        self.start(Batch(batch_cases, memory), patient=patient)
+        self.start(Batch(batch_cases, memory))
         return self.finish()
 
     def close(self) -> None:

@@ -191,7 +191,7 @@ class Status(IntEnum):
     NOT_DONE = 0
     PAR = 1
     FROM_LOWER = 2
-    WATCHDOG = 3
+    NEVER_ENDED = 3
     FROM_EL3 = 4
     UNEXPECTED = 5
 

@@ -21,11 +21,11 @@ def observed(case: Case, answer: Answer) -> Observation:
         return {"outcome": "exception", "to": 3, **found}
     if answer.status is Status.FROM_LOWER:
         return _told_by_smc(answer)
-    if answer.status is Status.WATCHDOG:
-        to = 1 if answer.esr_el1 != UNTOUCHED else 2
-        if answer.esr_el1 == answer.esr_el2 == UNTOUCHED:
-            return {"outcome": "no exception in time", "PC": answer.elr_el3}
-        return {"outcome": "stuck", "to": to, **_syndrome(answer, to)}
+    if answer.status is Status.NEVER_ENDED:
+        for to, esr, elr in ((1, answer.esr_el1, answer.elr_el1), (2, answer.esr_el2, answer.elr_el2)):
+            if esr != UNTOUCHED and elr == answer.elr_el3:
+                return {"outcome": "stuck", "to": to, **_syndrome(answer, to)}
+        return {"outcome": "never ended", "PC": answer.elr_el3}
     return {"outcome": answer.status.name.lower(), "ESR": answer.esr_el3, "ELR": answer.elr_el3}
 
 

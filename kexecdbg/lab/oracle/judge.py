@@ -115,7 +115,7 @@ def shows(oracle: Oracle, deviation: Deviation, case: Case, known: Sequence[Devi
     if deviation.probe_is_fatal:
         return _kills(oracle.cpu, case)
     without = Judge(oracle.identity, known).expect(case)
-    answer = oracle.ask([case], patient=True)[0]
+    answer = oracle.ask([case])[0]
     return bool(differences(without.observation, observed(case, answer)))
 
 

@@ -216,7 +216,10 @@ class Chunk:
                 self._doubt(question)
 
     def _doubt(self, question: Question) -> None:
-        """Ask again, with all the time a fetch may need; what still differs is a disagreement."""
+        """Ask again, alone; what still differs is a disagreement.
+
+        Where QEMU deviates from the architecture it can read tables that we do not, and come upon another case's.
+        """
         facts = self._facts(question.case)
         if facts:
             self._disagree(question, facts)
@@ -240,7 +243,7 @@ class Chunk:
         if not expectation.askable:
             return {}
         try:
-            answer = self._oracle.ask([case], patient=True)[0]
+            answer = self._oracle.ask([case])[0]
         except MachineDiedError as death:
             self._restart()
             return _death(death)

@@ -72,11 +72,12 @@ class TestAnswers:
             "HPFAR": 0x20,
         }
 
-    def test_the_watchdog(self) -> None:
-        stuck = answer(Status.WATCHDOG, esr_el1=0x8600_0007, far_el1=0x200, elr_el1=0x200)
-        assert observed(case(Operation.FETCH_EL1), stuck)["outcome"] == "stuck"
-        early = answer(Status.WATCHDOG, elr_el3=0x1000)
-        assert observed(case(Operation.FETCH_EL1), early) == {"outcome": "no exception in time", "PC": 0x1000}
+    def test_stuck_is_what_is_at_the_instruction_that_its_last_exception_came_from(self) -> None:
+        at_vector = answer(Status.NEVER_ENDED, esr_el1=0x8600_0007, far_el1=0x200, elr_el1=0x200, elr_el3=0x200)
+        assert observed(case(Operation.FETCH_EL1), at_vector)["outcome"] == "stuck"
+        for elsewhere in ({}, {"esr_el1": 0x8600_0007, "elr_el1": 0x200}):
+            found = observed(case(Operation.FETCH_EL1), answer(Status.NEVER_ENDED, elr_el3=0x1000, **elsewhere))
+            assert found == {"outcome": "never ended", "PC": 0x1000}
 
     def test_what_is_no_smc_of_ours_went_astray(self) -> None:
         assert observed(case(), answer(Status.FROM_LOWER, esr_el3=0x0200_0000))["outcome"] == "went astray"
