@@ -26,9 +26,8 @@ class ExceptionRecord:
     el: int | None = None
 
     def agrees_with(self, taken: ExceptionRecord) -> bool:
-        """Whether ``taken`` is this exception, which was predicted, for all that its registers tell."""
-        far_agrees = self.far is None or taken.far in (self.far, None)
-        return far_agrees and self.elr == taken.elr and is_as_predicted(self.esr, taken.esr)
+        """Whether ``taken`` is this exception, which was predicted; a FAR that is not known is not the predicted one."""
+        return self.far in (None, taken.far) and self.elr == taken.elr and is_as_predicted(self.esr, taken.esr)
 
 
 class Outcome(enum.Enum):

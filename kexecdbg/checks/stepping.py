@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kexecdbg.arm64.instructions import (
     INSTRUCTION_SIZE,
@@ -109,6 +109,9 @@ class Stepped:
 def _same(predicted: ExceptionRecord | None, observed: ExceptionRecord | None) -> bool:
     if predicted is None or observed is None:
         return predicted is observed
+    if observed.far is None:
+        # A gdbstub without FAR_ELx: all that can be seen agrees or does not.
+        observed = replace(observed, far=predicted.far)
     return predicted.agrees_with(observed)
 
 

@@ -229,5 +229,12 @@ def test_far_does_not_count_where_the_exception_leaves_it_alone() -> None:
     assert Observation((), ExceptionRecord(UNDEFINED, 0x1234, NEXT), None, followed=False).agrees_with(verdict)
 
 
+def test_far_that_is_not_known_is_not_the_predicted_one() -> None:
+    """But a step at a gdbstub without FAR_ELx agrees in all that can be seen of it."""
+    unread = ExceptionRecord(PERMISSION, None, NEXT)
+    assert not FIRST.agrees_with(unread)
+    assert Observation((), unread, None, followed=False).agrees_with(PREDICTIONS["spins"][0].verdict())
+
+
 def test_the_root_is_where_the_moment_puts_it() -> None:
     assert Moment().situation().fetch.levels[0].address == ROOT
