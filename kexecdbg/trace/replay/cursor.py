@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import mask
@@ -23,6 +23,9 @@ STEPS_AT_ONCE = 1 << 18
 """Of a long run, between looks at whether somebody wants it to end; a part of a second."""
 _MOST_DIGITS = 20
 """Of a state's number; it has 64 bits."""
+
+Watched = Mapping[Watchpoint, int | None]
+"""Watchpoints, and the physical address of their memory; ``None`` where it cannot be told."""
 
 
 class StopReason(enum.Enum):
@@ -141,15 +144,16 @@ class Cursor:
         step = self.number if direction > 0 else self.number - 1
         if not 0 <= step < self.trace.steps:
             return Stop(StopReason.END if direction > 0 else StopReason.BEGIN)
-        touched = self._touched(Span(step, step + 1))
+        touched = self._touched(Span(step, step + 1), self._watched())
         if touched is not None:
             return Stop(StopReason.WATCHPOINT, touched[1])
         self.go(self.number + direction)
         return Stop(StopReason.MOVED)
 
     def _run(self, span: Span) -> Stop:
+        watched = self._watched()
         for part in span.parts(STEPS_AT_ONCE):
-            stop = self._run_part(part)
+            stop = self._run_part(part, watched)
             if stop is not None:
                 return stop
             self.go(part.first if span.backwards else part.last)
@@ -157,10 +161,10 @@ class Cursor:
                 return Stop(StopReason.INTERRUPTED)
         return Stop(StopReason.BEGIN if span.backwards else StopReason.END)
 
-    def _run_part(self, span: Span) -> Stop | None:
+    def _run_part(self, span: Span, watched: Watched) -> Stop | None:
         """Go to the first place in ``span`` that the run has to stop at; ``None``, and nowhere, when there is none."""
         reached = self._next_breakpoint(span)
-        touched = self._touched(span)
+        touched = self._touched(span, watched)
         if touched is not None:
             step, watchpoint = touched
             before_access = step + 1 if span.backwards else step
@@ -184,11 +188,14 @@ class Cursor:
             return span.last if self.trace.state(span.last).get("PC") in self.breakpoints else None
         return found
 
-    def _touched(self, span: Span) -> tuple[int, Watchpoint] | None:
+    def _watched(self) -> Watched:
+        """The watchpoints, and where their memory is as the present state translates; one answer for a whole move."""
+        return {watchpoint: self.physical(watchpoint.start) for watchpoint in self.watchpoints}
+
+    def _touched(self, span: Span, watched: Watched) -> tuple[int, Watchpoint] | None:
         """The next step of ``span`` that touches watched memory."""
         found: list[tuple[int, Watchpoint]] = []
-        for watchpoint in self.watchpoints:
-            pa = self.physical(watchpoint.start)
+        for watchpoint, pa in watched.items():
             step = next(touching_steps(self.trace, watchpoint, pa, span), None)
             if step is not None:
                 found.append((step, watchpoint))

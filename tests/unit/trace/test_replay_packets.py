@@ -15,7 +15,7 @@ from kexecdbg.qemu.memory_tree import parse_flat_memory_tree
 from kexecdbg.trace.header import TraceHeader
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.records import Event, EventKind, ExceptionTaken, MemoryWrite
-from kexecdbg.trace.replay.cursor import STEPS_AT_ONCE, Cursor, state_named
+from kexecdbg.trace.replay.cursor import STEPS_AT_ONCE, Cursor, Stop, StopReason, state_named
 from kexecdbg.trace.replay.packets import PacketAnswers
 from kexecdbg.trace.replay.target_description import description_of
 from kexecdbg.trace.replay.watchpoints import Span, WatchKind, Watchpoint, touching_steps
@@ -32,6 +32,7 @@ REGIONS = (
 )
 REGISTERS = (*(f"X{n}" for n in range(31)), "SP", "PC", "PSTATE", "SCTLR_EL1", "SCTLR_EL2", "HCR_EL2", "ESR_EL2")
 EL2H, MOV_X1, STR_X1_X0, LDR_X2_X0, B_SELF = 0x3C9, 0xD28000A1, 0xF9000001, 0xF9400002, 0x14000000
+MSR_SCTLR_EL2_X0 = 0xD51C_1000
 CORE_BYTES = 33 * 8 + 4
 FOLDED_STEP, STATES = 3, 6
 PAGE = b"".join(word.to_bytes(4, "little") for word in (MOV_X1, STR_X1_X0, LDR_X2_X0, B_SELF)).ljust(4096, b"\xa5")
@@ -315,6 +316,22 @@ def test_watchpoints_stop_on_the_near_side_of_the_access(
     assert (ask("bs"), answers.cursor.number) == (stop, steps[-1] + 1)
     assert ask(f"z{kind},{DATA + 4:x},4") == "OK"
     assert ask("bc") == "T05replaylog:begin;thread:01;"
+
+
+@pytest.mark.usefixtures("steps_at_once")
+def test_watched_memory_is_where_it_was_when_the_run_began(tmp_path: Path) -> None:
+    state = {"PC": CODE, "PSTATE": EL2H, "SCTLR_EL2": 0, "HCR_EL2": 0}
+    with TraceWriter(tmp_path / "switch.kxt", TraceHeader("stepping", REGISTERS, regions=REGIONS), state) as writer:
+        writer.see(DATA, EMPTY)
+        writer.step(CODE + 4, MSR_SCTLR_EL2_X0, {"SCTLR_EL2": 1})
+        writer.step(CODE + 8, B_SELF, {}, events=[Event(EventKind.PAGE_COPIED, CODE, DATA, 4096, 512)])
+        writer.see(DATA, COPIED)
+    with Trace.open(tmp_path / "switch.kxt") as trace:
+        assert Cursor(trace, 1).physical(DATA) is None  # the tables are not known
+        cursor = Cursor(trace)
+        watchpoint = Watchpoint(WatchKind.WRITE, DATA, DATA + 8)
+        cursor.watchpoints.add(watchpoint)
+        assert (cursor.run(), cursor.number) == (Stop(StopReason.WATCHPOINT, watchpoint), 1)
 
 
 @pytest.mark.parametrize(
