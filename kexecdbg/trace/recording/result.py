@@ -44,8 +44,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         for address in self.until:
-            if address % INSTRUCTION_SIZE:
-                raise UsageError(f"--until {address:#x}: no instruction can be there; they are at multiples of 4")
+            beyond = address % INSTRUCTION_SIZE
+            if beyond:
+                raise UsageError(
+                    f"until {address:#x}: no instruction can be there; they are at multiples of {INSTRUCTION_SIZE}, "
+                    f"{address - beyond:#x} is the one before"
+                )
 
 
 @dataclass(frozen=True)
