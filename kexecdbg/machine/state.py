@@ -10,11 +10,6 @@ from kexecdbg.arm64.pstate import PSTATE_VIEWS
 from kexecdbg.errors import RegisterUnknownError
 
 
-def is_part_of_pstate(name: str) -> bool:
-    """Whether the register shows a part of PSTATE and holds nothing else."""
-    return name in PSTATE_VIEWS
-
-
 def shows_no_el2(names: Container[str]) -> bool:
     """Whether a debugger that offers all system registers of a CPU, these ``names``, shows that it has no EL2.
 

@@ -8,9 +8,9 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+from kexecdbg.arm64.pstate import PSTATE_VIEWS
 from kexecdbg.arm64.register_names import known_name
 from kexecdbg.errors import UsageError
-from kexecdbg.machine.state import is_part_of_pstate
 from kexecdbg.trace.compare import compare
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.search import StepFilter, find_steps
@@ -135,7 +135,7 @@ def _register(trace: Trace, text: str) -> str:
     if name == "PC":
         raise UsageError("--writes PC: every step does; --all lists them, --pc ADDRESS those at an address")
     if trace.register_number(name) is None:
-        remedy = "; give PSTATE, which it is a part of" if is_part_of_pstate(name) else ""
+        remedy = "; give PSTATE, which it is a part of" if name in PSTATE_VIEWS else ""
         raise UsageError(f"--writes {text}: {name} was not recorded{remedy}")
     return name
 
