@@ -25,6 +25,16 @@ def el_of(pstate: int) -> int:
     return bits(pstate, 3, 2)
 
 
+def uses_sp_elx(pstate: int) -> bool:
+    """Whether SP is the level's own, SP_ELx, and not SP_EL0: PSTATE.SP."""
+    return pstate & PSTATE_VIEWS["SPSel"] != 0
+
+
 def stack_register(pstate: int) -> str:
     """The register that SP is with this PSTATE: ``SP_EL0``, or the level's own."""
-    return f"SP_EL{el_of(pstate)}" if pstate & 1 else "SP_EL0"
+    return f"SP_EL{el_of(pstate)}" if uses_sp_elx(pstate) else "SP_EL0"
+
+
+def pan_of(pstate: int) -> bool:
+    """PSTATE.PAN: privileged code may not load or store where EL0 may."""
+    return pstate & PSTATE_VIEWS["PAN"] != 0

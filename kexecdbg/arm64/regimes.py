@@ -18,7 +18,6 @@ from kexecdbg.errors import RegisterUnknownError
 SCTLR_M, SCTLR_C, SCTLR_I, SCTLR_WXN, SCTLR_EE, SCTLR_EPAN = 0, 2, 12, 19, 25, 57
 HCR_VM, HCR_PTW, HCR_DC, HCR_TGE, HCR_RW, HCR_CD, HCR_ID, HCR_E2H = 0, 2, 12, 27, 31, 32, 33, 34
 HCR_NV, HCR_NV1, HCR_FWB, HCR_DCT = 42, 43, 46, 57
-PSTATE_PAN = 22
 #: The address bit that picks the upper or lower range in a regime with two, whatever TBI says.
 _RANGE_SELECT_BIT = 55
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import enum
 
+from kexecdbg.arm64.pstate import uses_sp_elx
+
 VECTOR_SIZE = 0x80
 """Bytes of one vector."""
 VECTORS_SIZE = 0x800
@@ -41,8 +43,8 @@ def vectors_base(vbar: int) -> int:
 
 
 def own_source(pstate: int) -> VectorSource:
-    """Where an exception comes from that code with ``pstate`` takes to its own level: PSTATE.SP, bit 0, decides."""
-    return VectorSource.SP_ELX if pstate & 1 else VectorSource.SP_EL0
+    """Where an exception comes from that code with ``pstate`` takes to its own level."""
+    return VectorSource.SP_ELX if uses_sp_elx(pstate) else VectorSource.SP_EL0
 
 
 def in_vectors(address: int, vbar: int | None) -> bool:

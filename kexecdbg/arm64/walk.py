@@ -33,8 +33,8 @@ from kexecdbg.arm64.memory_types import (
     effective_shareability,
 )
 from kexecdbg.arm64.permissions import NV1_LAYOUT, decide
+from kexecdbg.arm64.pstate import pan_of
 from kexecdbg.arm64.regimes import (
-    PSTATE_PAN,
     Regime,
     mmu_enabled,
     needed,
@@ -285,7 +285,7 @@ def _rights(
 def _pan(registers: RegisterValues, regime: Regime) -> bool:
     if has_feature(registers, "FEAT_PAN") is False:
         return False
-    return bool(bit(needed(registers, "PSTATE", f"PAN in the {regime.value} regime"), PSTATE_PAN))
+    return pan_of(needed(registers, "PSTATE", f"PAN in the {regime.value} regime"))
 
 
 def _with_selective(

@@ -30,8 +30,8 @@ from kexecdbg.arm64.geometry import (
 )
 from kexecdbg.arm64.interfaces import RegisterValues
 from kexecdbg.arm64.permissions import TWO_RANGE_LAYOUT, Denials, PermissionRules, decide
-from kexecdbg.arm64.pstate import el_of
-from kexecdbg.arm64.regimes import PSTATE_PAN, SCTLR_WXN, WIDE_TCR
+from kexecdbg.arm64.pstate import el_of, pan_of
+from kexecdbg.arm64.regimes import SCTLR_WXN, WIDE_TCR
 from kexecdbg.arm64.syndromes.ec import ABORTS, ABORTS_OF_LOWER_EL, INSTRUCTION_ABORTS, ec_of
 from kexecdbg.machine.pasted_text import PrintedWalk
 
@@ -205,7 +205,7 @@ def _rights(judged: WalkJudgement, registers: RegisterValues) -> tuple[Denials, 
     pstate = registers.get("PSTATE")
     sctlr = registers.get("SCTLR_EL2" if pstate is not None and el_of(pstate) == 2 else "SCTLR_EL1")
     rules = PermissionRules(TWO_RANGE_LAYOUT, wxn=bool(sctlr is not None and bit(sctlr, SCTLR_WXN)))
-    decision = decide(rules, judged.leaf.descriptor, upper, pan=bool(pstate is not None and bit(pstate, PSTATE_PAN)))
+    decision = decide(rules, judged.leaf.descriptor, upper, pan=pstate is not None and pan_of(pstate))
     return decision.privileged, decision.user or decision.privileged
 
 

@@ -52,8 +52,8 @@ from kexecdbg.arm64.instructions import (
     accessed_register,
     decode_instruction,
 )
-from kexecdbg.arm64.pstate import el_of
-from kexecdbg.arm64.regimes import PSTATE_PAN, SCTLR_EE, current_el, regime_of
+from kexecdbg.arm64.pstate import PSTATE_VIEWS, el_of
+from kexecdbg.arm64.regimes import SCTLR_EE, current_el, regime_of
 from kexecdbg.errors import MemoryUnreadableError, RegisterUnknownError
 
 _SCTLR_A, _SCTLR_SA, _SCTLR_ENIA = 1, 3, 31
@@ -177,7 +177,7 @@ class Evaluator:
         elif field == "SPSel":
             self.registers.write_system("SPSel", immediate & 1)
         elif field == "PAN":
-            value = (immediate & 1) << PSTATE_PAN
+            value = PSTATE_VIEWS["PAN"] if immediate & 1 else 0
             self._effects.append(SystemWrite("PAN", value))
             self.registers.write_system("PAN", value)
             self.space.translation_changed()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kexecdbg.arm64.bits import bit, bits, mask
+from kexecdbg.arm64.bits import bits, mask
 from kexecdbg.arm64.interfaces import RegisterValues
-from kexecdbg.arm64.pstate import PSTATE_VIEWS, stack_register
+from kexecdbg.arm64.pstate import PSTATE_VIEWS, stack_register, uses_sp_elx
 
 ZERO_OR_SP = 31
 """Register number 31: XZR or SP, as the instruction has it."""
@@ -12,7 +12,6 @@ ZERO_OR_SP = 31
 _WORD = mask(64)
 _HALF = mask(32)
 _FLAGS_LSB = 28
-_SPSEL = 0
 _GENERAL = {f"X{number}": number for number in range(31)}
 
 _DECIDES_TRANSLATION = frozenset({"PAN"})
@@ -120,7 +119,7 @@ class EvaluatedRegisters:
         if name in PSTATE_VIEWS:
             unknown = self._pstate is None or name in self._unknown_views
             return None if unknown else (self._pstate or 0) & PSTATE_VIEWS[name]
-        if name == "SP_EL0" and self._pstate is not None and not bit(self._pstate, _SPSEL):
+        if name == "SP_EL0" and self._pstate is not None and not uses_sp_elx(self._pstate):
             return self.sp
         return self.get(name)
 
@@ -132,7 +131,7 @@ class EvaluatedRegisters:
             self._select_stack(value)
         elif name in PSTATE_VIEWS:
             self._write_view(name, value)
-        elif name == "SP_EL0" and self._pstate is not None and not bit(self._pstate, _SPSEL):
+        elif name == "SP_EL0" and self._pstate is not None and not uses_sp_elx(self._pstate):
             self.sp = value
         else:
             self._system[name] = value
