@@ -235,8 +235,9 @@ class GdbSession:
             how = "interrupted" if self._interrupt_and_drain(line) else "it takes no notice of being interrupted"
             raise TimedOut(f"{line}: not finished within {seconds:g} s; {how}") from None
         except (KeyboardInterrupt, SystemExit):
-            # So that the session can be left in good order.
-            self._interrupt_and_drain(line)
+            # So that the session can be left in good order; a GDB that is just starting ends with it.
+            with contextlib.suppress(GdbEnded):
+                self._interrupt_and_drain(line)
             raise
         if answer.problem is not None:
             raise TargetError(answer.problem)
@@ -249,8 +250,6 @@ class GdbSession:
             self._until_answered(line, _INTERRUPT_SECONDS, None)
         except TimeoutError:
             return False
-        except GdbEnded:
-            pass  # as one does that is just starting; what interrupted it is what the caller is to hear of
         return True
 
     def _until_answered(self, line: str, seconds: float, listener: CommandListener | None) -> GdbAnswer:

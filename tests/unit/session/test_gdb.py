@@ -13,6 +13,7 @@ import pytest
 
 from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.resources import data_root
+from kexecdbg.session.failures import GdbEnded
 from kexecdbg.session.gdb import GdbSession, gdb_program
 
 
@@ -67,6 +68,13 @@ def test_a_command_that_does_not_end_is_interrupted_and_gdb_goes_on(gdb: GdbSess
     with pytest.raises(TargetError, match=r": not finished within 0\.2 s; interrupted$"):
         gdb.command("python exec('while True: pass')", 0.2)
     assert gdb.command("output 2") == "2"
+
+
+def test_a_gdb_that_ends_when_it_is_interrupted_has_ended() -> None:
+    with GdbSession() as session:
+        session.command("python import os, signal; signal.signal(signal.SIGINT, lambda *_: os._exit(1))")
+        with pytest.raises(GdbEnded, match="GDB has ended"):
+            session.command("python exec('while True: pass')", 0.2)
 
 
 def test_an_interrupt_as_gdb_starts_is_an_interrupt_though_gdb_ends_with_it(
