@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,10 @@ from kexecdbg.qemu.serial_console import SerialConsole
 _RAM = "ram"
 _LONGEST_PARENT = 107 - len("/kexecdbg-12345678/gdb.sock")
 """Bytes of the folder's path: a unix socket's has 107 (unix(7), sun_path)."""
-_SECONDS_TO_BE_SEEN_ENDED = 0.5
-"""From QEMU's sockets being closed to its end being known."""
+_SECONDS_TO_END = 0.5
+"""From QEMU's sockets being closed to its end."""
+_SECONDS_TO_BE_REPORTED = 30.0
+"""From QEMU's end to the supervisor's word on it."""
 
 
 def qemu_program() -> str:
@@ -150,7 +152,10 @@ class QemuProcess:
                 part.close()
         self._qmp_socket = qmp_ours
         self.console = SerialConsole(console_ours)
+        self._pidfd: int | None = None
         self.pid = self._await_pid()
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and the supervisor has taken note of that
+            self._pidfd = os.pidfd_open(self.pid)
 
     def _start(self, options: MachineOptions | CommandLine, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
         qmp, console, gdb = descriptors
@@ -173,6 +178,7 @@ class QemuProcess:
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # a line that has come is seen by poll() until it is read
             pass_fds=[*descriptors, self._private.lock],
             start_new_session=True,
         )
@@ -231,18 +237,18 @@ class QemuProcess:
         """QEMU's exit status, waiting at most ``seconds`` for it.
 
         Raises:
-            TargetError: it still runs.
+            TargetError: it still runs, or nobody can tell.
         """
         if self._exit_status is None:
             assert self._supervisor.stdout is not None
-            timer = threading.Timer(seconds, self._supervisor.terminate)
-            timer.start()
-            try:
-                line = self._supervisor.stdout.readline().decode()
-            finally:
-                timer.cancel()
-            if not line.startswith("exit "):
+            word = select.poll()
+            word.register(self._supervisor.stdout, select.POLLIN)
+            if not word.poll(seconds * 1000):
+                self._supervisor.terminate()
                 raise TargetError(f"QEMU still ran after {seconds:g} s; it was ended")
+            line = self._supervisor.stdout.readline().decode()
+            if not line.startswith("exit "):
+                raise TargetError("the process that watches over QEMU was killed, and QEMU with it")
             self._exit_status = int(line.split()[1])
         return self._exit_status
 
@@ -258,18 +264,36 @@ class QemuProcess:
         self._supervisor.wait()
         if self._supervisor.stdout:
             self._supervisor.stdout.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
         self.console.close()
         self._qmp_socket.close()
         self._private.remove()
 
     def _own_end(self) -> str:
         """How QEMU has ended, if with an error, and what it said; else nothing."""
-        with contextlib.suppress(TargetError):
-            status = self.wait_exit(_SECONDS_TO_BE_SEEN_ENDED)
-            if status:
-                how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-                return f"QEMU {how}: {self.log() or 'it said nothing'}"
-        return ""
+        is_closed = self._supervisor.stdout is None or self._supervisor.stdout.closed
+        if is_closed or not self._has_ended():
+            return ""
+        try:
+            status = self.wait_exit(_SECONDS_TO_BE_REPORTED)
+        except TargetError as problem:
+            return str(problem)
+        if not status:
+            return ""
+        how = f"ended with status {status}"
+        if status < 0:
+            how = f"was killed by signal {-status} ({signal.strsignal(-status)})"
+        return f"QEMU {how}: {self.log() or 'it said nothing'}"
+
+    def _has_ended(self) -> bool:
+        """Whether it has; its sockets, by which its end is noticed, close a little earlier."""
+        if self._pidfd is None:
+            return True
+        end = select.poll()
+        end.register(self._pidfd, select.POLLIN)
+        return bool(end.poll(_SECONDS_TO_END * 1000))
 
     def __enter__(self) -> QemuProcess:
         return self
