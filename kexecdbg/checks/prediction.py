@@ -26,7 +26,7 @@ class ExceptionRecord:
     el: int | None = None
 
     def agrees_with(self, taken: ExceptionRecord) -> bool:
-        """Whether ``taken`` is this exception, which was predicted; a FAR that is not known is not the predicted one."""
+        """Whether ``taken`` is this exception, which was predicted; a FAR that is not known does not agree."""
         return self.far in (None, taken.far) and self.elr == taken.elr and is_as_predicted(self.esr, taken.esr)
 
 
