@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kexecdbg.arm64.bits import bits
+from kexecdbg.arm64.bits import bits, mask
 
+_NZCV_LSB = 28
 PSTATE_VIEWS: Mapping[str, int] = {
     "CurrentEL": 0b11 << 2,
     "DAIF": 0b1111 << 6,
-    "NZCV": 0b1111 << 28,
+    "NZCV": 0b1111 << _NZCV_LSB,
     "PAN": 1 << 22,
     "UAO": 1 << 23,
     "DIT": 1 << 24,
@@ -38,3 +39,18 @@ def stack_register(pstate: int) -> str:
 def pan_of(pstate: int) -> bool:
     """PSTATE.PAN: privileged code may not load or store where EL0 may."""
     return pstate & PSTATE_VIEWS["PAN"] != 0
+
+
+def flags_of(pstate: int) -> int:
+    """The condition flags N, Z, C, V, from bit 3 down."""
+    return pstate >> _NZCV_LSB & 0b1111
+
+
+def with_flags(pstate: int, flags: int) -> int:
+    """``pstate``, 32 bits, with the condition flags ``flags``, from bit 3 down."""
+    return pstate & mask(_NZCV_LSB) | flags << _NZCV_LSB
+
+
+def differ_in_flags_alone(pstate: int, other: int) -> bool:
+    """Whether two PSTATE values are the same but for the condition flags, which may differ."""
+    return (pstate ^ other) & ~PSTATE_VIEWS["NZCV"] == 0

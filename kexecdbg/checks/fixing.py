@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from kexecdbg.arm64.bits import bit
+from kexecdbg.arm64.pstate import flags_of, with_flags
 from kexecdbg.arm64.regimes import SCTLR_EE
 from kexecdbg.checks.code_corrections import CodeCorrection, code_correction
 from kexecdbg.checks.enable_site import pending_write
@@ -19,8 +20,6 @@ from kexecdbg.errors import MemoryUnreadableError, TargetError, UsageError
 from kexecdbg.machine.debugger import Debugger
 from kexecdbg.machine.memory import write_and_verify
 from kexecdbg.machine.state import CpuState
-
-_NZCV = 0xF << 28
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def _pstate_before_exception(verdict: Verdict, state: CpuState) -> int | None:
     code, now = situation.before.get("PSTATE"), state.get("PSTATE")
     if first is None or first.elr == situation.next_pc or code is None or now is None:
         return code
-    return code & ~_NZCV | now & _NZCV
+    return with_flags(code, flags_of(now))
 
 
 def _place(repair: Repair) -> int | str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from string import digits
 
+from kexecdbg.arm64.pstate import differ_in_flags_alone, flags_of
 from kexecdbg.arm64.registers.model import DecodedField, DecodedRegister
 from kexecdbg.ui.style import Style, hanging
 
@@ -14,8 +15,6 @@ _WIDEST_DECIMAL = 7
 """Fields up to this many bits (TxSZ has 6) are numbers people know in decimal."""
 _WIDEST_NUMBER = 16
 """Wider fields are addresses; their meaning says which."""
-_FLAGS = ((31, "N"), (30, "Z"), (29, "C"), (28, "V"))
-_ALL_FLAGS = 0xF << 28
 
 
 def value_text(value: int) -> str:
@@ -100,6 +99,7 @@ def change_text(name: str, old: int | None, new: int | None) -> str:
     """What a register is now; of PSTATE only the condition flags if no more has changed: ``flags=nZCv``, Z and C."""
     if new is None:
         return f"{name}=unknown"
-    if name == "PSTATE" and old is not None and (old ^ new) & ~_ALL_FLAGS == 0:
-        return "flags=" + "".join(letter if new >> position & 1 else letter.lower() for position, letter in _FLAGS)
+    if name == "PSTATE" and old is not None and differ_in_flags_alone(old, new):
+        flags = zip("NZCV", f"{flags_of(new):04b}", strict=True)
+        return "flags=" + "".join(letter if digit == "1" else letter.lower() for letter, digit in flags)
     return f"{name}={new:#x}"

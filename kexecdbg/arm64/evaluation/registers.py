@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from kexecdbg.arm64.bits import bits, mask
+from kexecdbg.arm64.bits import mask
 from kexecdbg.arm64.interfaces import RegisterValues
-from kexecdbg.arm64.pstate import PSTATE_VIEWS, stack_register, uses_sp_elx
+from kexecdbg.arm64.pstate import PSTATE_VIEWS, flags_of, stack_register, uses_sp_elx, with_flags
 
 ZERO_OR_SP = 31
 """Register number 31: XZR or SP, as the instruction has it."""
 
 _WORD = mask(64)
 _HALF = mask(32)
-_FLAGS_LSB = 28
 _GENERAL = {f"X{number}": number for number in range(31)}
 
 _DECIDES_TRANSLATION = frozenset({"PAN"})
@@ -30,7 +29,7 @@ class EvaluatedRegisters:
         self._general = [source.get(name) for name in _GENERAL]
         self.sp = source.get("SP")
         self._pstate = source.get("PSTATE")
-        self.flags: int | None = None if self._pstate is None else bits(self._pstate, 31, _FLAGS_LSB)
+        self.flags: int | None = None if self._pstate is None else flags_of(self._pstate)
         """Condition flags N, Z, C, V from bit 3 down; ``None`` when unknown."""
         self.pc = source.get("PC") or 0
         self._system: dict[str, int | None] = {}
@@ -64,7 +63,7 @@ class EvaluatedRegisters:
     def _pstate_with_flags(self) -> int | None:
         if self._pstate is None or self.flags is None:
             return self._pstate
-        return self._pstate & mask(_FLAGS_LSB) | self.flags << _FLAGS_LSB
+        return with_flags(self._pstate, self.flags)
 
     # General registers by number
 
@@ -115,7 +114,7 @@ class EvaluatedRegisters:
     def read_system(self, name: str) -> int | None:
         """What ``MRS`` of ``name`` gives."""
         if name == _PSTATE_FLAG_REGISTER:
-            return None if self.flags is None else self.flags << _FLAGS_LSB
+            return None if self.flags is None else with_flags(0, self.flags)
         if name in PSTATE_VIEWS:
             unknown = self._pstate is None or name in self._unknown_views
             return None if unknown else (self._pstate or 0) & PSTATE_VIEWS[name]
@@ -126,7 +125,7 @@ class EvaluatedRegisters:
     def write_system(self, name: str, value: int | None) -> None:
         """What ``MSR`` of ``name`` does."""
         if name == _PSTATE_FLAG_REGISTER:
-            self.flags = None if value is None else bits(value, 31, _FLAGS_LSB)
+            self.flags = None if value is None else flags_of(value)
         elif name == "SPSel":
             self._select_stack(value)
         elif name in PSTATE_VIEWS:
@@ -160,6 +159,6 @@ class EvaluatedRegisters:
         if self._pstate is not None:
             self._system[stack_register(self._pstate)] = self.sp
         self._pstate, self._unknown_views = pstate, frozenset()
-        self.flags = bits(pstate, 31, _FLAGS_LSB)
+        self.flags = flags_of(pstate)
         self.sp = self.get(stack_register(pstate))
         self.pc = pc

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from kexecdbg.arm64.evaluation import EvaluatedRegisters
 from kexecdbg.arm64.interfaces import RegisterValues
+from kexecdbg.arm64.pstate import flags_of
 
 GENERAL = 31
-_FLAGS_LSB = 28
 
 
 class CoreRegisters(EvaluatedRegisters):
@@ -28,7 +28,7 @@ class CoreRegisters(EvaluatedRegisters):
         self.sp = sp
         self.pc = pc
         self._pstate = pstate
-        self.flags = pstate >> _FLAGS_LSB & 0xF
+        self.flags = flags_of(pstate)
         self._system = {}
         self._unknown_views = frozenset()
 

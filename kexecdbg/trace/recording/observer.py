@@ -11,7 +11,7 @@ from kexecdbg.arm64.faults import Access
 from kexecdbg.arm64.features import effective_e2h
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, accessed_register
 from kexecdbg.arm64.interfaces import PhysicalMemory
-from kexecdbg.arm64.pstate import el_of
+from kexecdbg.arm64.pstate import PSTATE_VIEWS, el_of
 from kexecdbg.arm64.vectors import VECTOR_SIZE, is_vector
 from kexecdbg.checks.enable_site import pending_write
 from kexecdbg.errors import MemoryUnreadableError, TargetError
@@ -34,7 +34,7 @@ from kexecdbg.trace.writer import TraceWriter
 CORE_NAMES = (*(f"X{number}" for number in range(GENERAL)), "SP", "PC", "PSTATE")
 """What a row of core registers has."""
 SP, PC, PSTATE = GENERAL, GENERAL + 1, GENERAL + 2
-EL_BITS = 0b11 << 2
+EL_BITS = PSTATE_VIEWS["CurrentEL"]
 """PSTATE.EL."""
 Core = tuple[int, ...]
 """X0 to X30, SP, PC and PSTATE."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from kexecdbg.arm64.pstate import el_of
+from kexecdbg.arm64.pstate import differ_in_flags_alone, el_of, flags_of
 from kexecdbg.arm64.syndromes import decode_syndrome
 from kexecdbg.checks.stepping import Stepped, StepRecord
 from kexecdbg.trace.reader import Trace
@@ -23,7 +23,6 @@ _BEFORE, _AFTER = 14, 8
 _MOST_LANDMARKS = 40
 _SMALL_GAP = 2
 _MOST_NOTES = 6
-_FLAGS = 0xF << 28
 
 
 def steps_of_trace(trace: Trace, landmarks: Sequence[int], switch: int | None) -> tuple[TimeLineStep, ...]:
@@ -97,8 +96,8 @@ def _what(step: TraceStep) -> str:
 def _change(change: RegisterChange) -> str:
     if change.new is None:
         return f"{change.name} not known any more"
-    if change.name == "PSTATE" and change.old is not None and not (change.old ^ change.new) & ~_FLAGS:
-        return "NZCV = " + format(change.new >> 28, "04b")
+    if change.name == "PSTATE" and change.old is not None and differ_in_flags_alone(change.old, change.new):
+        return "NZCV = " + format(flags_of(change.new), "04b")
     return f"{change.name} = {change.new:#x}"
 
 
@@ -130,8 +129,8 @@ def _stepped(record: StepRecord, kind: StepKind) -> TimeLineStep:
     if kind is StepKind.ORDINARY and names & set(TRANSLATION_REGISTERS):
         kind = StepKind.REGISTER_WRITE
     notes = [
-        "NZCV = " + format(change.new >> 28, "04b")
-        if change.name == "PSTATE" and change.old is not None and not (change.old ^ change.new) & ~_FLAGS
+        "NZCV = " + format(flags_of(change.new), "04b")
+        if change.name == "PSTATE" and change.old is not None and differ_in_flags_alone(change.old, change.new)
         else f"{change.name} = {change.new:#x}"
         for change in record.changes
     ]

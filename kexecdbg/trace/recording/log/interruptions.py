@@ -8,7 +8,7 @@ import numpy as np
 
 from kexecdbg.arm64.evaluation.data_processing import data_processing
 from kexecdbg.arm64.instructions import INSTRUCTION_SIZE, Flow
-from kexecdbg.arm64.pstate import el_of, stack_register
+from kexecdbg.arm64.pstate import el_of, stack_register, with_flags
 from kexecdbg.qemu.cpu_log import SP
 from kexecdbg.qemu.exception_log import LoggedException
 from kexecdbg.trace.recording.core_registers import GENERAL, CoreRegisters
@@ -19,9 +19,6 @@ from kexecdbg.trace.recording.log.present import Present
 from kexecdbg.trace.recording.log.states import States
 from kexecdbg.trace.recording.plan import Concern, Plan
 from kexecdbg.trace.records import ExceptionTaken
-
-_FLAGS_LSB = 28
-_FLAGS = 0xF << _FLAGS_LSB
 
 
 class Interruptions:
@@ -62,7 +59,7 @@ class Interruptions:
         elif plan is not None and plan.access is not None:
             plan.access.move_base(registers)
         if registers.flags is not None:
-            pstate = pstate & ~_FLAGS | registers.flags << _FLAGS_LSB
+            pstate = with_flags(pstate, registers.flags)
         row = after.registers.copy()
         row[0, SP] = general[SP] if registers.sp is None else registers.sp
         if plan is not None and plan.concerns & Concern.STACK_SELECT and plan.concerns & Concern.EXCEPTION:  # ERET
