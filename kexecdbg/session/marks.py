@@ -8,4 +8,4 @@ _PREFIXES = ("kexec-", "walk-")
 
 def is_ours(line: str) -> bool:
     """Whether a line is one of the kexecdbg commands in GDB."""
-    return line.startswith(_PREFIXES)
+    return line.lstrip().startswith(_PREFIXES)
