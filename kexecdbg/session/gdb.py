@@ -26,13 +26,13 @@ from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.resources import data_root
 from kexecdbg.session.failures import GdbEnded, TimedOut
 from kexecdbg.session.gdb_answer import GdbAnswer
-from kexecdbg.session.interrupting import seconds_to_next_interrupt
+from kexecdbg.session.interrupting import seconds_to_end, seconds_to_next_interrupt
 from kexecdbg.session.marks import OUTPUT_MARK
 from kexecdbg.session.mi_output import MiOutput
 
 _START_SECONDS = 30.0
 _END_SECONDS = 2.0
-_INTERRUPT_SECONDS = 10.0
+_STOP_SECONDS = 10.0
 _SILENCE_SECONDS = 0.5
 _AFTER_INTERRUPT_SECONDS = 0.05
 _MOST_UNASKED = 100
@@ -247,7 +247,7 @@ class GdbSession:
         """Interrupt it: whatever it still says belongs to it, not to the next one; whether it has come to its end."""
         self.interrupt()
         try:
-            self._until_answered(line, _INTERRUPT_SECONDS, None)
+            self._until_answered(line, seconds_to_end(line), None)
         except TimeoutError:
             return False
         return True
@@ -305,7 +305,7 @@ class GdbSession:
         """Let the target run and return at once; see :meth:`stop`."""
         self.command("continue &")
 
-    def stop(self, seconds: float = _INTERRUPT_SECONDS) -> None:
+    def stop(self, seconds: float = _STOP_SECONDS) -> None:
         """Stop a target that :meth:`resume` has set running; harmless when it ends before that.
 
         Raises:
