@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from pathlib import Path
@@ -23,11 +24,13 @@ settings.load_profile("kexecdbg")
 
 
 def pytest_configure() -> None:
-    """Have SIGINT end what tests start, also where a shell without job control runs the tests in its background.
+    """Have what tests start not depend on the shell that runs the tests.
 
-    Such a shell sets it to be ignored, which programs hand down and Python then leaves so.
+    A shell without job control has what it runs in its background ignore SIGINT; programs hand that down, and Python
+    leaves it so. COLUMNS, where it is exported, is the width of help texts.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("COLUMNS", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
