@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -35,7 +36,7 @@ def test_closed_streams_do_not_change_the_result_and_programs_started_have_all_t
 def test_what_the_encoding_of_the_output_lacks_is_printed_as_an_escape() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "kexecdbg", "decode", "-"],
-        env={"PYTHONIOENCODING": "ascii"},
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
         input="ESR_EL2 0x8600000f\npc : fôo+0x10/0x20\n".encode(),
         capture_output=True,
         check=False,
