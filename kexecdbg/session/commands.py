@@ -14,7 +14,7 @@ from typing import Literal
 from kexecdbg.errors import TargetError, UsageError
 from kexecdbg.qemu.serial_console import SerialConsole
 from kexecdbg.session import documents
-from kexecdbg.session.failures import NotOnThisTarget, TimedOut
+from kexecdbg.session.failures import GdbEnded, NotInterrupted, NotOnThisTarget, TimedOut
 from kexecdbg.session.gdb import CommandListener, CommandResult, GdbSession
 from kexecdbg.session.registers import Registers
 from kexecdbg.session.results import (
@@ -44,7 +44,8 @@ _NO_ASSUMPTIONS: Mapping[str, int] = {}
 
 class Commands(ABC):
     """Every method waits at most ``timeout`` seconds, the session's unless another is given, and then raises
-    :exc:`TimedOut`; the machine is stopped by then. What GDB or the target refuses is a :exc:`TargetError`.
+    :exc:`TimedOut`; the machine is stopped by then, unless it takes no notice of being interrupted (the message
+    says so). What GDB or the target refuses is a :exc:`TargetError`.
 
     Attributes:
         timeout: seconds.
@@ -80,6 +81,8 @@ class Commands(ABC):
         """What is not finished in time has interrupted the machine; where is what a script's author wants to know."""
         try:
             yield
+        except NotInterrupted:
+            raise  # GDB would not answer
         except TimedOut as error:
             try:
                 place = self._where(_AFTER_TIME_OUT_SECONDS)
@@ -145,6 +148,8 @@ class Commands(ABC):
     def _where(self, seconds: float) -> Stop:
         try:
             found = _DISASSEMBLED.search(self._gdb.command("x/i $pc", seconds))
+        except (TimedOut, GdbEnded):
+            raise
         except TargetError:  # the instruction cannot be fetched, or there is no machine any more
             ended = self._gdb.command("python print(gdb.selected_thread() is None)", seconds).strip() == "True"
             return Stop(None if ended else int(self._gdb.command("output/x $pc", seconds), 16))
@@ -174,6 +179,8 @@ class Commands(ABC):
         not_reached = f"{place if isinstance(place, str) else hex(place)} was not reached"
         try:
             stop = self.continue_(timeout=timeout)
+        except NotInterrupted as error:
+            raise NotInterrupted(f"{not_reached}; {error}") from None
         except TimedOut as error:
             self.command(f"delete {breakpoint_number}")
             raise TimedOut(f"{not_reached}; {error}") from None

@@ -10,7 +10,7 @@ from kexecdbg.checks.verdict import Judgement
 from kexecdbg.errors import TargetError
 from kexecdbg.session.arrival import run_to_end
 from kexecdbg.session.commands import Address, Commands, Table, regular_expression
-from kexecdbg.session.failures import ExpectationFailed, NotOnThisTarget, TimedOut
+from kexecdbg.session.failures import ExpectationFailed, NotInterrupted, NotOnThisTarget, TimedOut
 from kexecdbg.session.results import Relocation, Switch, Verdict, Walk
 
 
@@ -148,6 +148,8 @@ class Expectations(Commands):
         if self._target.lab is not None:
             try:
                 exception = run_to_end(self._target.lab, self._gdb, seconds)
+            except NotInterrupted:
+                raise  # GDB would not say why
             except TimedOut as error:
                 _fail(f"expected the guest to come to its end; {error}", self.why().text)
             if exception is not None:

@@ -13,6 +13,10 @@ class TimedOut(TargetError):
     """What was asked for was not finished in time; the machine has been interrupted and is stopped."""
 
 
+class NotInterrupted(TimedOut):
+    """Nor did it come to its end when it was interrupted: GDB is still busy with it, and the machine may run."""
+
+
 class GdbEnded(TargetError):
     """The GDB of the session is there no more: it ended by itself, crashed, or was killed."""
 

@@ -24,7 +24,7 @@ from pygdbmi.gdbcontroller import GdbController
 
 from kexecdbg.errors import EnvironmentProblem, TargetError
 from kexecdbg.resources import data_root
-from kexecdbg.session.failures import GdbEnded, TimedOut
+from kexecdbg.session.failures import GdbEnded, NotInterrupted, TimedOut
 from kexecdbg.session.gdb_answer import GdbAnswer
 from kexecdbg.session.interrupting import seconds_to_end, seconds_to_next_interrupt
 from kexecdbg.session.marks import OUTPUT_MARK
@@ -189,7 +189,7 @@ class GdbSession:
 
         Raises:
             TargetError: GDB reports an error (the message is GDB's), or has ended.
-            TimedOut: it did not answer in ``seconds``.
+            TimedOut: it did not answer in ``seconds``; :exc:`NotInterrupted` when it goes on even so.
         """
         self._note(f"(gdb) {line}")
         try:
@@ -232,8 +232,10 @@ class GdbSession:
         try:
             answer = self._until_answered(line, seconds, listener)
         except TimeoutError:
-            how = "interrupted" if self._interrupt_and_drain(line) else "it takes no notice of being interrupted"
-            raise TimedOut(f"{line}: not finished within {seconds:g} s; {how}") from None
+            not_finished = f"{line}: not finished within {seconds:g} s"
+            if not self._interrupt_and_drain(line):
+                raise NotInterrupted(f"{not_finished}; it takes no notice of being interrupted") from None
+            raise TimedOut(f"{not_finished}; interrupted") from None
         except (KeyboardInterrupt, SystemExit):
             # So that the session can be left in good order; a GDB that is just starting ends with it.
             with contextlib.suppress(GdbEnded):
