@@ -94,7 +94,26 @@ class _ScriptProcess:
     _messages: deque[Message] = field(default_factory=deque)
 
     def start(self, options: RunOptions, selector: selectors.BaseSelector) -> None:
-        self._report, theirs = os.pipe()
+        with ExitStack() as undo:
+            self._report, theirs = os.pipe()
+            undo.callback(os.close, self._report)
+            try:
+                # What a script or its children print past Python's own output must not mix with ours. In a session of
+                # its own: Ctrl-C reaches this process, which ends the script by closing its standard input.
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", script_process.__name__],
+                    stdin=subprocess.PIPE,
+                    stdout=_STANDARD_ERROR,
+                    pass_fds=[theirs],
+                    start_new_session=True,
+                )
+            finally:
+                os.close(theirs)
+            undo.enter_context(process)
+            undo.callback(process.kill)
+            self._end = os.pidfd_open(process.pid)
+            undo.pop_all()
+        self._process = process
         assignment = Assignment(
             self.script,
             options.trace,
@@ -105,22 +124,9 @@ class _ScriptProcess:
             options.logs,
             theirs,
         )
-        try:
-            # What a script or its children print past Python's own output must not mix with ours. In a session of its
-            # own: Ctrl-C reaches this process, which ends the script by closing its standard input.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", script_process.__name__],
-                stdin=subprocess.PIPE,
-                stdout=_STANDARD_ERROR,
-                pass_fds=[theirs],
-                start_new_session=True,
-            )
-        finally:
-            os.close(theirs)
-        assert self._process.stdin is not None
-        self._process.stdin.write(assignment.pack())
-        self._process.stdin.flush()
-        self._end = os.pidfd_open(self._process.pid)
+        assert process.stdin is not None
+        process.stdin.write(assignment.pack())
+        process.stdin.flush()
         os.set_blocking(self._report, False)
         for descriptor in (self._report, self._end):
             selector.register(descriptor, selectors.EVENT_READ, self)
@@ -165,7 +171,11 @@ class _ScriptProcess:
 
     def ends_within(self, seconds: float) -> bool:
         """Wait so long for its end; whether it has come."""
-        return self._process is None or bool(select.select([self._end], [], [], seconds)[0])
+        if self._process is None:
+            return True
+        end = select.poll()  # select() refuses descriptors from 1024 on
+        end.register(self._end, select.POLLIN)
+        return bool(end.poll(seconds * 1000))
 
     def finish(self) -> None:
         """Wait for its end, end its children, and say of what it was to do and did not that it died."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import resource
+import select
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -154,15 +158,23 @@ def test_a_process_that_dies_fails_what_it_had_left_to_do(tmp_path: Path, end: s
 
 
 def test_children_of_a_script_neither_report_nor_outlive_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     text = "import os, signal\ndef check_a():\n    if not os.fork(): raise OSError('of the child, which comes back')\n"
-    text += "def check_b():\n    stays = os.fork()\n    print(stays or signal.pause())\n"
+    text += f"def check_b():\n    pipe = os.open({str(pipe)!r}, os.O_WRONLY)\n    os.write(pipe, b'held')\n"
+    text += "    if not os.fork(): signal.pause()\n"
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     (result,) = run([script(tmp_path, text)])
     assert [(check.name, check.outcome) for check in result.checks] == [
         ("check_a", CheckOutcome.PASSED),
         ("check_b", CheckOutcome.PASSED),
     ]
-    psutil.wait_procs([psutil.Process(pid) for pid in map(int, result.checks[1].output) if psutil.pid_exists(pid)], 60)
-    assert not psutil.pid_exists(int(result.checks[1].output[0]))
+    # The child that stays holds the other end until it is there no more.
+    assert os.read(reader, 10) == b"held"
+    end = select.poll()
+    end.register(reader, select.POLLIN)
+    assert end.poll(60_000) == [(reader, select.POLLHUP)]
+    os.close(reader)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +210,30 @@ def test_what_is_left_when_nobody_listens_any_more(tmp_path: Path) -> None:
     assert set(psutil.Process().children()) != before
     messages.close()
     assert set(psutil.Process().children()) == before
+
+
+def test_a_script_whose_end_cannot_be_watched_for_is_not_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    before = set(psutil.Process().children())
+    with pytest.raises(OSError, match="Too many open files"):
+        run([script(tmp_path, "def check_a(): ...\n")])
+    assert set(psutil.Process().children()) == before
+
+
+def test_more_descriptors_than_select_can_wait_for(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while stack.enter_context(open(os.devnull)).fileno() < 1024:
+            pass
+        (result,) = run([script(tmp_path, "def check_a(): ...\n")])
+    assert result.outcome is CheckOutcome.PASSED
 
 
 def test_a_second_ctrl_c_ends_what_does_not_let_itself_be_ended(tmp_path: Path) -> None:
