@@ -37,8 +37,6 @@ Table = Literal["ttbr0", "ttbr1", "vttbr"]
 _DISASSEMBLED = re.compile(r"(?P<pc>0x[0-9a-f]+)[^:]*:\t(?P<text>[^\n]*)")
 _AFTER_TIME_OUT_SECONDS = 5.0
 """What GDB may take to say where the machine is, once something was not finished in time."""
-_NO_TIME = 1e-6
-"""Seconds; too short for anything."""
 _NO_ASSUMPTIONS: Mapping[str, int] = {}
 
 
@@ -81,14 +79,19 @@ class Commands(ABC):
         """What is not finished in time has interrupted the machine; where is what a script's author wants to know."""
         try:
             yield
-        except NotInterrupted:
-            raise  # GDB would not answer
         except TimedOut as error:
-            try:
-                place = self._where(_AFTER_TIME_OUT_SECONDS)
-            except TargetError:
-                raise error from None
+            if (place := self._interrupted_at(error)) is None:
+                raise
             raise TimedOut(f"{error} at {place}") from None
+
+    def _interrupted_at(self, error: TimedOut) -> Stop | None:
+        """Where the machine is; ``None`` when it does not stop, or GDB cannot say."""
+        if isinstance(error, NotInterrupted):
+            return None
+        try:
+            return self._where(_AFTER_TIME_OUT_SECONDS)
+        except TargetError:
+            return None
 
     def interrupt_command(self) -> None:
         """Stop the command that is under way, and the machine with it, as Ctrl-C would: for signal handlers."""
@@ -198,12 +201,16 @@ class Commands(ABC):
         expression = regular_expression(pattern)
         seconds = self._seconds(timeout)
         deadline = time.monotonic() + seconds
+        not_found = f"no instruction matches {pattern!r} within {seconds:g} s"
+        stop = self.where()
         for _ in range(most):
+            if (remaining := deadline - time.monotonic()) <= 0:
+                raise TimedOut(f"{not_found}; {stop}")
             try:
-                stop = self.step(timeout=max(deadline - time.monotonic(), _NO_TIME))
-            except TimedOut:
-                place = self._where(_AFTER_TIME_OUT_SECONDS)
-                raise TimedOut(f"no instruction matches {pattern!r} within {seconds:g} s; {place}") from None
+                self._gdb.command("stepi", remaining)
+            except TimedOut as error:
+                raise type(error)(f"{not_found}; {self._interrupted_at(error) or error}") from None
+            stop = self.where()
             if stop.ended:
                 return None
             if expression.match(stop.instruction):
