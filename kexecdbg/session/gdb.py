@@ -72,10 +72,12 @@ class CommandResult:
 
 @dataclass(frozen=True)
 class _Interrupted:
-    """When the command that runs was interrupted (never: infinity), and how often the target had stopped by then."""
+    """When the command that runs was interrupted (never: infinity), how often the target had stopped by then, and how
+    many seconds of a processor GDB had used."""
 
     time: float
     stops: int
+    used: float
 
 
 class CommandListener(Protocol):
@@ -109,7 +111,7 @@ class GdbSession:
         self._output = MiOutput(self._controller.gdb_process)
         self._token = 0
         self._line = ""
-        self._interrupted = _Interrupted(math.inf, 0)
+        self._interrupted = _Interrupted(math.inf, 0, 0)
         self._unasked: deque[dict[str, Any]] = deque(maxlen=_MOST_UNASKED)
         self._outside_mi: deque[str] = deque(maxlen=_LAST_LINES)
         try:
@@ -206,7 +208,7 @@ class GdbSession:
 
     def _execute(self, line: str, seconds: float, listener: CommandListener | None) -> str:
         self._token += 2
-        self._line, self._interrupted = line, _Interrupted(math.inf, 0)
+        self._line, self._interrupted = line, _Interrupted(math.inf, 0, 0)
         quoted = line.replace("\\", "\\\\").replace('"', '\\"')
         # A command that resumes the target ends with ^running in mid-course and no other result (GDB manual, "GDB/MI
         # Result Records"); GDB answers the second command only when the first is over.
@@ -327,15 +329,30 @@ class GdbSession:
 
     def interrupt(self) -> None:
         """Stop the command that is running, and the target with it, as Ctrl-C would; again if it takes no notice."""
-        self._interrupted = _Interrupted(time.monotonic(), self.stops)
+        self._interrupted = _Interrupted(time.monotonic(), self.stops, self._processor_seconds())
         process = self._controller.gdb_process
         if process is not None:
             process.send_signal(signal.SIGINT)
 
     def _takes_no_notice(self) -> bool:
         """Whether the command that runs has been interrupted, in vain."""
+        if math.isinf(self._interrupted.time):
+            return False
         has_stopped = self.stops != self._interrupted.stops
-        return time.monotonic() - self._interrupted.time > seconds_to_next_interrupt(self._line, has_stopped)
+        used = self._processor_seconds() - self._interrupted.used
+        return time.monotonic() - self._interrupted.time > seconds_to_next_interrupt(self._line, has_stopped, used)
+
+    def _processor_seconds(self) -> float:
+        """How long GDB has used a processor, to a hundredth; 0 when it has ended."""
+        process = self._controller.gdb_process
+        if process is None:
+            return 0.0
+        try:
+            after_name = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        in_user_mode, in_the_kernel = map(int, after_name[11:13])  # proc(5): fields 14 and 15
+        return (in_user_mode + in_the_kernel) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         """End GDB. A target that is still connected ends with it (GDB kills what it debugs; QEMU then exits)."""

@@ -25,13 +25,19 @@ ONCE = math.inf
 def test_when_it_is_interrupted_again(lines: list[str], without_a_stop: float, after_a_stop: float) -> None:
     for line in lines:
         for written in (line, f"{line} 1000", f" \t{line}\t1000" if line else " \t"):
-            assert seconds_to_next_interrupt(written, has_stopped=False) == without_a_stop, written
-            assert seconds_to_next_interrupt(written, has_stopped=True) == after_a_stop, written
+            assert seconds_to_next_interrupt(written, has_stopped=False, used=0.05) == without_a_stop, written
+            assert seconds_to_next_interrupt(written, has_stopped=True, used=0) == after_a_stop, written
 
 
 def test_a_command_that_loses_interrupts_has_time_for_many() -> None:
-    assert seconds_to_end(" stepi 1000000") >= 100 * seconds_to_next_interrupt("stepi 1000000", has_stopped=False)
+    between = seconds_to_next_interrupt("stepi 1000000", has_stopped=False, used=0.05)
+    assert seconds_to_end(" stepi 1000000") >= 100 * between
     assert seconds_to_end("continue") < seconds_to_end("stepi")
+
+
+def test_gdb_that_only_waits_for_the_machine_is_not_interrupted_again() -> None:
+    for line in ("stepi 1000000", "nexti"):
+        assert seconds_to_next_interrupt(line, has_stopped=False, used=0.001) == ONCE
 
 
 def test_blanks_do_not_hide_a_command_of_ours() -> None:
