@@ -227,6 +227,8 @@ def test_a_script_whose_end_cannot_be_watched_for_is_not_left_running(
 
 def test_more_descriptors_than_select_can_wait_for(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1200:
+        pytest.skip(f"no process may have more than {hard} descriptors here")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
