@@ -25,6 +25,7 @@ from kexecdbg.session.gdb import GdbSession
 from kexecdbg.trace.reader import Trace
 from kexecdbg.trace.recording.start import SMALL_MEMORY
 from kexecdbg.ui.cli import main
+from tests.live.frozen import wait_until_at
 from tests.live.machines import SECONDS, Bench, bench
 from tests.live.replays import replay
 
@@ -268,7 +269,8 @@ def test_what_cannot_be_recorded_is_refused(machine: Bench, tmp_path: Path) -> N
     assert "b.kxt is being recorded" in machine.refused(f"kexec-record start {tmp_path / 'c.kxt'}")
     # GDB may leave the machine; the recording is ended all the same, and the machine runs on.
     machine.gdb.command("detach")
-    assert machine.run("kexec-record stop")["steps"] > 0
+    wait_until_at(machine.machine, machine.machine.guest.vectors + 0x200)
+    assert machine.run("kexec-record stop")["steps"] > 1000
     assert machine.machine.qemu.monitor("info status").strip() == "VM status: running"
     assert is_quiet(machine)
 
